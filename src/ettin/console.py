@@ -95,10 +95,12 @@ def progress(title: str, *, total: float | None, unit: str = "") -> Iterator[Pro
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        Progress as Bar,
         TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as Bar,
     )
 
     columns = [
@@ -143,7 +145,11 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """All whole lines of a file of JSON lines; none when there is no file."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"]
+    return [
+        json.loads(line)
+        for line in path.read_bytes().splitlines(keepends=True)
+        if line[-1:] == b"\n"
+    ]
 
 
 def human(number: float) -> str:

@@ -1,9 +1,10 @@
-"""The four ways a command can end other than well, each with its exit code.
+"""The ways in which a command can end other than well, each with its exit code.
 
     InputError      2   the caller can mend it: what was given, what was expected, what to do
     StoppedError    3   a signal arrived, everything is saved, the same command goes on
     NoSpaceError    4   the disk is full: path, needed, free
     ProblemsFound   1   a check looked and found something wrong
+    CommandFailed   its own: a command run by another did not end well
 
 Anything else that is raised is a defect of ours: it keeps its traceback and exits 1.
 """
@@ -41,7 +42,20 @@ class NoSpaceError(OSError):
         super().__init__(f"no space left to write {path}: {amount}{free:,} bytes free")
 
 
-class ProblemsFound(RuntimeError):
+class CommandFailed(RuntimeError):  # noqa: N818 - it names an outcome
+    """A command that another one ran did not end well; it has said why itself.
+
+    Args:
+        message: which command, and how it ended.
+        exit_code: its exit code, passed on.
+    """
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class ProblemsFound(RuntimeError):  # noqa: N818 - it names an outcome
     """A verification ran to its end and found problems; the message lists them."""
 
     exit_code = 1

@@ -22,6 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from ettin.errors import InputError, NoSpaceError
@@ -39,6 +41,11 @@ def ettin_version() -> str:
         return version("ettin")
     except PackageNotFoundError:
         return "unknown"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions, ours first."""
+    return {"ettin": ettin_version(), **{package: version(package) for package in packages}}
 
 
 def canonical_json(value: object) -> bytes:
@@ -64,6 +71,16 @@ def fingerprint_file(path: Path) -> str:
     with path.open("rb") as file:
         while block := file.read(_READ_BLOCK_BYTES):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint_arrays(arrays: dict[str, npt.NDArray[Any]]) -> str:
+    """32 hexadecimal digits (xxh3_128) of named arrays: names, types, shapes and bytes."""
+    digest = xxhash.xxh3_128()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(canonical_json([name, array.dtype.str, list(array.shape)]))
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
@@ -101,9 +118,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON atomically, keys in the order given."""
-    write_atomic(
-        path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Json:
@@ -180,9 +195,7 @@ def read_manifest(directory: Path, kind: str | None = None) -> Json:
     if stated != fingerprint({key: manifest[key] for key in manifest if key != "digest"}):
         raise InputError(f"{directory / MANIFEST} was altered: its digest does not match")
     if manifest["format"] != FORMAT:
-        raise InputError(
-            f"{directory} has format {manifest['format']}, this ettin reads {FORMAT}"
-        )
+        raise InputError(f"{directory} has format {manifest['format']}, this ettin reads {FORMAT}")
     if kind is not None and manifest["kind"] != kind:
         raise InputError(f"{directory} is a {manifest['kind']}, expected a {kind}")
     return manifest
@@ -216,7 +229,9 @@ def verify(directory: Path) -> list[str]:
     problems = []
     listed: dict[str, Json] = manifest["files"]
     present = set(list_files(directory))
-    problems += [f"{directory / name}: not in the manifest" for name in sorted(present - set(listed))]
+    problems += [
+        f"{directory / name}: not in the manifest" for name in sorted(present - set(listed))
+    ]
     for name, expected in listed.items():
         path = directory / name
         if name not in present:
@@ -232,7 +247,7 @@ def verify(directory: Path) -> list[str]:
 
 @contextlib.contextmanager
 def staging(directory: Path) -> Iterator[Path]:
-    """Build a directory under the name `<directory>.partial` and rename it when the block ends well.
+    """Build a directory as `<directory>.partial` and rename it when the block ends well.
 
     A `.partial` left by a killed process is removed first. When the block raises, what was made
     is removed and `directory` does not appear.
@@ -256,6 +271,18 @@ def staging(directory: Path) -> Iterator[Path]:
         _sync(directory.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def inside(directory: Path, name: str) -> Path:
+    """`directory / name`, for a name that was read from a file.
+
+    Raises:
+        InputError: the name leads out of the directory.
+    """
+    path = directory / name
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise InputError(f"{directory}: {name!r} leads out of the directory")
+    return path
 
 
 def refuse_occupied(directory: Path) -> None:
@@ -283,7 +310,9 @@ def locked(directory: Path) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise InputError(f"{directory} is in use by process {holder}; wait or stop it") from error
+            raise InputError(
+                f"{directory} is in use by process {holder}; wait or stop it"
+            ) from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

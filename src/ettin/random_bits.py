@@ -88,7 +88,7 @@ def signed(value: int) -> int:
 
 
 def threshold(rate: float) -> int:
-    """The integer below which `nonnegative(bits)` falls with probability `rate`, for 0 ≤ rate ≤ 1."""
+    """The integer below which `nonnegative(bits)` falls with probability `rate`, in [0, 1]."""
     return min(int(rate * (1 << 63)), (1 << 63) - 1)
 
 

@@ -1,65 +1,32 @@
-"""Recipes: what a run is, frozen once loaded, refused with all mistakes at once.
+"""Recipes: what a run is; frozen, strict, and the same for both twins but for one field.
 
-    recipe = load_recipe(Path("recipes/nano.yaml"), overrides=["phases.0.tokens=2M"])
+    recipe = load_recipe(Path("recipes/nano.yaml"))     # see `recipe_file`
     recipe.twin()            # the same recipe with the other objective, nothing else changed
 
 A recipe describes the pair. `objective` alone decides which twin is trained, and with it what a
 token may see; a key that one objective reads (`mask_rate`) stands there for both.
 """
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
-    ValidationError,
+    field_validator,
     model_validator,
 )
 
-from ettin.errors import InputError, nearest
 from ettin.files import fingerprint
-from ettin.presets import SIZES
+from ettin.numbers import parse_count, parse_number
 
 Objective = Literal["mlm", "clm", "mntp"]
 Visibility = Literal["bidirectional", "causal"]
 
-_MULTIPLIERS = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "%": 1e-2}
-
-
-def parse_number(value: object) -> float | int:
-    """Read a number as people write it: `3e-4`, `8.5B`, `1.7T`, `1_000`, `2 %`.
-
-    Raises:
-        ValueError: `value` is not a number written in one of these ways.
-    """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"expected a number such as 3e-4, 8.5B or 2 %, got {value!r}")
-    text = value.strip().replace("_", "")
-    multiplier = _MULTIPLIERS.get(text[-1:], None)
-    try:
-        number = float(text[:-1] if multiplier else text) * (multiplier or 1)
-    except ValueError:
-        raise ValueError(f"expected a number such as 3e-4, 8.5B or 2 %, got {value!r}") from None
-    # 8.5 * 1e9 is exact, 2.8333 * 1e9 is not: counts are rounded to what was meant.
-    return round(number) if abs(number) >= 1 and abs(number - round(number)) < 1e-6 else number
-
-
-def _parse_count(value: object) -> object:
-    number = parse_number(value)
-    if number != int(number):
-        raise ValueError(f"expected a whole number, got {value!r}")
-    return int(number)
-
-
-Count = Annotated[int, BeforeValidator(_parse_count), Field(ge=0)]
-Positive = Annotated[int, BeforeValidator(_parse_count), Field(ge=1)]
+Count = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+Positive = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]
 Rate = Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=1)]
 Amount = Annotated[float, BeforeValidator(parse_number), Field(ge=0, allow_inf_nan=False)]
 PositiveAmount = Annotated[float, BeforeValidator(parse_number), Field(gt=0, allow_inf_nan=False)]
@@ -162,7 +129,7 @@ class Phase(Strict):
 
     name: Literal["pretraining"]
     tokens: Positive
-    context_length: Annotated[int, BeforeValidator(_parse_count), Field(ge=8)]
+    context_length: Annotated[int, BeforeValidator(parse_count), Field(ge=8)]
     row_tokens: Positive | None = None
     """Tokens that the clock counts for one row; the context length unless given."""
     batch_rows: Positive
@@ -219,10 +186,12 @@ class Recipe(Strict):
     shape: Dimensions
     peak_lr: PositiveAmount
     weight_decay: Amount
-    attention_output_dropout: Annotated[float, BeforeValidator(parse_number), Field(ge=0, lt=1)] = 0.1
+    attention_output_dropout: Annotated[float, BeforeValidator(parse_number), Field(ge=0, lt=1)] = (
+        0.1
+    )
     mixture: dict[str, Positive] = {}
     """Integer weights of sources, in rows; all sources in proportion to their rows when empty."""
-    phases: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=1)]
+    phases: tuple[Phase, ...]
     micro_batch_rows: Positive | None = None
     """Rows of one forward pass; the whole batch unless given. Never changes what is learned."""
     validation_rows: Positive = 64
@@ -244,6 +213,13 @@ class Recipe(Strict):
             self.model_dump(mode="json", exclude={"corpus", "device", "micro_batch_rows"})
         )
 
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _one_phase(cls, value: object) -> object:
+        if not isinstance(value, (list, tuple)) or len(value) != 1:
+            raise ValueError("expected a list of one phase")
+        return value
+
     def twin(self) -> "Recipe":
         """The same recipe with the other objective: mlm and mntp become clm, clm becomes mlm."""
         other: Objective = "mlm" if self.objective == "clm" else "clm"
@@ -253,134 +229,3 @@ class Recipe(Strict):
 def visibility_of(objective: Objective) -> Visibility:
     """`causal` for clm, `bidirectional` for mlm and mntp."""
     return "causal" if objective == "clm" else "bidirectional"
-
-
-def load_recipe(
-    path: Path, *, overrides: list[str] | None = None, objective: str | None = None
-) -> Recipe:
-    """Read, complete and check a recipe.
-
-    Args:
-        path: a YAML file.
-        overrides: `key.path=value`; a phase is addressed by number or by name.
-        objective: replaces the file's `objective`.
-
-    Raises:
-        InputError: every mistake at once, one a line, with the nearest valid name.
-    """
-    values = _read_yaml(path)
-    problems = [problem for text in overrides or [] if (problem := _override(values, text))]
-    if objective is not None:
-        values["objective"] = objective
-    return _build(values, source=str(path), problems=problems)
-
-
-def resolve(values: dict[str, Any]) -> Recipe:
-    """Complete and check a recipe given as a dictionary, as `load_recipe` does for a file."""
-    return _build(values, source="recipe", problems=[])
-
-
-def _build(values: dict[str, Any], *, source: str, problems: list[str]) -> Recipe:
-    complete = dict(values)
-    size = values.get("size")
-    if isinstance(size, str) and size in SIZES:
-        row = SIZES[size]._asdict()
-        rates = {key: row.pop(key) for key in ("peak_lr", "weight_decay")}
-        given = values.get("shape", {})
-        complete = {**rates, **values, "shape": {**row, **given} if isinstance(given, dict) else given}
-    elif "size" in values:
-        problems.append(f"size: {size!r} is unknown; {nearest(str(size), SIZES)}")
-    try:
-        recipe = Recipe.model_validate(complete)
-    except ValidationError as error:
-        problems += [_explain(item) for item in error.errors()]
-    else:
-        problems += _inert(recipe)
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
-        raise InputError(f"{source} cannot be used:\n{listed}")
-    return recipe
-
-
-def _inert(recipe: Recipe) -> list[str]:
-    """Settings that are valid but that nothing would read."""
-    batch_rows = recipe.phases[0].batch_rows
-    if recipe.micro_batch_rows and recipe.micro_batch_rows > batch_rows:
-        return [
-            f"micro_batch_rows: {recipe.micro_batch_rows} has no effect beyond batch_rows {batch_rows}"
-        ]
-    return []
-
-
-_MODELS: dict[str, type[Strict]] = {"shape": Dimensions, "phases": Phase}
-
-
-def _explain(item: Any) -> str:
-    """One pydantic error as one sentence that starts with the path of the key."""
-    location = [str(part) for part in item["loc"]]
-    path = ".".join(location)
-    if item["type"] == "extra_forbidden":
-        owner = _MODELS.get(location[0], Recipe) if len(location) > 1 else Recipe
-        return f"{path}: unknown key; {nearest(location[-1], owner.model_fields)}"
-    if item["type"] == "missing":
-        return f"{path}: missing"
-    message = item["msg"].removeprefix("Value error, ")
-    given = "" if item["type"] == "value_error" else f", got {item['input']!r}"
-    return f"{path or 'recipe'}: {message}{given}"
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, but a key written twice is an error and not the last one's win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} stands here twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the recipe {path}: {error}") from error
-    try:
-        values = yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader  # noqa: S506
-    except (yaml.YAMLError, TypeError) as error:
-        raise InputError(f"{path} is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} should hold keys and values, found {type(values).__name__}")
-    return values
-
-
-def _override(values: dict[str, Any], text: str) -> str | None:
-    """Apply one `key.path=value`; returns what is wrong with it, if anything."""
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        return f"{text!r}: an override is written key.path=value"
-    target: Any = values
-    *parents, last = path.split(".")
-    for parent in parents:
-        target = _enter(target, parent)
-        if target is None:
-            return f"{path}: there is no {parent!r} to set this in; {nearest(path, Recipe.model_fields)}"
-    if not isinstance(target, dict):
-        return f"{path}: {'.'.join(parents)} holds no keys"
-    try:
-        target[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        return f"{path}: {value!r} is not a value: {error}"
-    return None
-
-
-def _enter(target: Any, name: str) -> Any:
-    if isinstance(target, dict):
-        return target.setdefault(name, {}) if name in ("shape", "mixture") else target.get(name)
-    if isinstance(target, list):
-        if name.isdigit() and int(name) < len(target):
-            return target[int(name)]
-        return next((item for item in target if isinstance(item, dict) and item.get("name") == name), None)
-    return None

@@ -1,0 +1,65 @@
+"""What people type, turned into values: options of many words, names, lengths, shares."""
+
+from typing import Any
+
+from ettin.errors import InputError, nearest
+from ettin.numbers import parse_count, parse_number
+
+_MANY = {"--text", "--source", "--exclude"}
+"""Options that take all the words up to the next option."""
+
+
+def spread(words: list[str]) -> list[str]:
+    """Repeat an option that takes many values before each of them.
+
+    Example:
+        >>> spread(["prepare", "--text", "a", "b", "--out", "c"])
+        ['prepare', '--text', 'a', '--text', 'b', '--out', 'c']
+    """
+    result: list[str] = []
+    option, taken = "", 0
+    for word in words:
+        if word.startswith("-") and word != "-":
+            option, taken = word if word in _MANY else "", 0
+            result.append(word)
+            continue
+        if option and taken:
+            result.append(option)
+        result.append(word)
+        taken += 1
+    return result
+
+
+def one_of(option: str, value: str, valid: tuple[str, ...]) -> Any:
+    """`value`, if it is one of the valid words.
+
+    Raises:
+        InputError: it is not; the nearest valid word is named.
+    """
+    if value not in valid:
+        raise InputError(f"{option} {value}: {nearest(value, valid)}")
+    return value
+
+
+def lengths(text: str) -> tuple[int, ...]:
+    """Context lengths written as `512,1024`.
+
+    Raises:
+        InputError: not whole numbers.
+    """
+    try:
+        return tuple(parse_count(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--context-length {text}: expected numbers such as 512,1024") from None
+
+
+def share(option: str, text: str) -> float:
+    """A share written as `0.01` or `1 %`.
+
+    Raises:
+        InputError: not a number.
+    """
+    try:
+        return float(parse_number(text))
+    except ValueError as error:
+        raise InputError(f"{option} {text}: {error}") from error

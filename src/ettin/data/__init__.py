@@ -1,0 +1,9 @@
+"""Text in, training batches out.
+
+    sources   documents out of files          prepare   sources → corpus, the stage
+    packing   documents → chunks → rows       corpus    the token store on disk
+    order     step → row ids, and back        batches   row ids → tensors
+    ledger    what each checkpoint saw
+
+Everything up to the order happens once, before training; no tensor library is needed for it.
+"""

@@ -1,0 +1,88 @@
+"""What `prepare` tells about a corpus: to its caller, and in the log."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ettin.console import human
+from ettin.data.sources import Source, Tally, list_files
+from ettin.tokenizer import Fertility
+
+
+@dataclass(frozen=True)
+class PreparedSummary:
+    """What a corpus holds.
+
+    Attributes:
+        corpus: its directory, absolute.
+        documents: of all sources, held-out ones included.
+        tokens: of all documents, BOS and EOS not counted.
+        bytes: UTF-8 bytes of their text.
+        held_out_tokens: of the held-out documents.
+        skipped: files, lines and rows left out, by reason.
+        fertility: of the tokenizer on a sample of the documents.
+        fill: by context length, the share of the positions of training rows that hold tokens.
+    """
+
+    corpus: Path
+    documents: int
+    tokens: int
+    bytes: int
+    held_out_tokens: int
+    skipped: dict[str, int]
+    fertility: Fertility
+    fill: dict[int, float]
+
+
+def summarise(out: Path, facts: dict[str, Any]) -> PreparedSummary:
+    """The summary of a corpus, out of the facts of its manifest."""
+    sources = list(facts["sources"].values())
+    skipped: Counter[str] = Counter()
+    for source in sources:
+        skipped.update(source["skipped"])
+    fill = {}
+    for length in facts["context_lengths"]:
+        rows = [source["rows"][str(length)] for source in sources]
+        fill[length] = sum(each["tokens"] for each in rows) / (
+            sum(each["train"] for each in rows) * length
+        )
+    tokenizer = facts["tokenizer"]
+    return PreparedSummary(
+        corpus=out.resolve(),
+        documents=sum(source["documents"] for source in sources),
+        tokens=sum(source["tokens"] for source in sources),
+        bytes=sum(source["bytes"] for source in sources),
+        held_out_tokens=sum(source["held_out_tokens"] for source in sources),
+        skipped=dict(skipped),
+        fertility=Fertility(tokenizer["tokens_per_word"], tokenizer["bytes_per_token"]),
+        fill=fill,
+    )
+
+
+def nothing_found(source: Source, tally: Tally) -> str:
+    """What to say when a source gave no document at all."""
+    places = ", ".join(str(path) for path in source.paths)
+    met = tally.describe()
+    return (
+        f"source {source.name}: no text in {places} ({len(list_files([source])):,} files); "
+        + (f"left out: {met}" if met else "the folder is empty")
+        + ". Expected plain text, csv, tsv, jsonl or parquet, plain or .gz/.zst"
+    )
+
+
+def source_line(name: str, facts: dict[str, Any], tally: Tally) -> str:
+    """What the log says of a source when it is done."""
+    rows = ", ".join(
+        f"{each['train']:,} + {each['held_out']:,} rows of {length} "
+        f"({100 * each['fill']:.2f} % full)"
+        for length, each in facts["rows"].items()
+    )
+    line = (
+        f"{name}: {facts['documents']:,} documents, {human(facts['tokens'])} tokens, "
+        f"{facts['bytes'] / facts['tokens']:.2f} bytes a token; held out "
+        f"{facts['held_out_documents']:,} documents, {human(facts['held_out_tokens'])} tokens; "
+        f"{rows}"
+    )
+    met = tally.describe()
+    return f"{line}; left out or changed: {met}" if met else line

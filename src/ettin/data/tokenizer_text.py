@@ -1,0 +1,45 @@
+"""Train a tokenizer on files: what `ettin tokenizer train` does."""
+
+from pathlib import Path
+
+from ettin import files
+from ettin.data.sources import Source, Tally, list_files, read_documents
+from ettin.tokenizer import Fertility, Tokenizer
+from ettin.tokenizer_training import train_tokenizer
+
+
+def train(
+    paths: list[Path],
+    *,
+    exclude: tuple[str, ...],
+    text_column: str,
+    vocab_size: int,
+    out: Path,
+    command: list[str],
+) -> tuple[Tokenizer, Fertility]:
+    """Learn a byte-level BPE from the documents in files and folders.
+
+    Args:
+        paths: files and folders of text.
+        exclude: names or patterns of files and folders to leave out.
+        text_column: the column of tables that holds the text.
+        vocab_size: entries, special tokens included.
+        out: the tokenizer directory.
+        command: the command line, for the manifest.
+
+    Returns:
+        The tokenizer, and its fertility on a sample of the text.
+
+    Raises:
+        InputError: no text there, or a vocabulary too small.
+    """
+    source = Source("text", tuple(paths), exclude=exclude)
+    identity = [[each.relative, each.size, each.mtime_ns] for each in list_files([source])]
+    documents = read_documents(source, tally=Tally(), text_column=text_column)
+    return train_tokenizer(
+        (document.text for document in documents),
+        vocab_size=vocab_size,
+        out=out,
+        made_from={"text": files.fingerprint(identity)},
+        command=command,
+    )

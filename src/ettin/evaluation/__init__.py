@@ -1,0 +1,1 @@
+"""Evaluation of Hugging Face directories, ours or anyone's; never of our own model class."""

@@ -1,0 +1,269 @@
+"""Find what finished stages left behind: runs, exports, samples, results, and nothing else.
+
+A report reads files alone. Given folders, in any mix, this walks them and returns frozen records:
+
+    runs/encoder/    manifest.json (kind run)  recipe.yaml  metrics.jsonl  baselines.json
+    exports/encoder/ manifest.json (kind export)  parity.json
+    samples.json     {"kind": "samples", "fill_mask": […], "generation": […]}
+    *.json           a result record: an object with `task`, `metric` and `value`
+
+What cannot be read is not dropped in silence: it is listed in `left_out` with the reason.
+Text from files is hostile until shown: control characters and lone surrogates are replaced here,
+and escaping is the page's.
+"""
+
+import os
+import statistics
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ettin.console import read_json_lines
+from ettin.errors import InputError
+from ettin.files import MANIFEST, Json, read_json, read_manifest
+
+BASELINES = ("unigram", "bigram")
+_SKIPPED_KINDS = {"corpus", "tokenizer", "checkpoint", "report"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        path: its directory.
+        name: what to call it: its directory's name.
+        facts: what its manifest states (objective, size, parameters, tokens, hashes, speed, …).
+        recipe: the resolved recipe as nested dictionaries.
+        metrics: one dictionary a step, in the order of steps.
+        baselines: name → nats per label on the run's own held-out labels; empty when not fitted.
+        command: the command that made it.
+        version: the version of ettin that made it.
+        digest: the digest of its manifest, which identifies all that is in it.
+    """
+
+    path: Path
+    name: str
+    facts: Json
+    recipe: Json
+    metrics: tuple[Json, ...]
+    baselines: dict[str, float]
+    command: tuple[str, ...]
+    version: str
+    digest: str
+
+    @property
+    def objective(self) -> str:
+        """`mlm`, `clm` or `mntp`."""
+        return str(self.facts.get("objective", self.recipe.get("objective", "unknown")))
+
+    @property
+    def kind(self) -> str:
+        """`decoder` for clm, `encoder` otherwise."""
+        return "decoder" if self.objective == "clm" else "encoder"
+
+    @property
+    def validation_loss(self) -> float | None:
+        """The last held-out loss, in nats per label; None when it was never measured."""
+        measured = self.series("validation_loss")
+        return measured[-1][1] if measured else number(self.facts.get("validation_loss"))
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The median over steps; None when it was not logged."""
+        speeds = [speed for _, speed in self.series("tokens_per_second")]
+        return statistics.median(speeds) if speeds else number(self.facts.get("tokens_per_second"))
+
+    def series(self, key: str) -> list[tuple[float, float]]:
+        """(text tokens, value) for each line of the metrics that holds a finite `key`."""
+        pairs = ((number(line.get("tokens")), number(line.get(key))) for line in self.metrics)
+        return [(at, value) for at, value in pairs if at is not None and value is not None]
+
+
+@dataclass(frozen=True)
+class Export:
+    """One exported model: its directory, what its manifest states, its parity report."""
+
+    path: Path
+    name: str
+    facts: Json
+    parity: Json
+    command: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that was found, in the order of paths; encoders stand before decoders.
+
+    Attributes:
+        samples: objects of kind `samples`, as the program that made them wrote them.
+        records: result records.
+        corpora: corpus path → what the corpus' manifest states.
+        left_out: path → why it could not be used.
+    """
+
+    runs: tuple[Run, ...]
+    exports: tuple[Export, ...]
+    samples: tuple[Json, ...]
+    records: tuple[Json, ...]
+    corpora: dict[str, Json]
+    left_out: dict[str, str]
+
+
+def collect(paths: list[Path]) -> Findings:
+    """Read everything below some paths that a report can show.
+
+    Args:
+        paths: runs, exports, folders of results, or folders that hold several of these.
+
+    Raises:
+        InputError: a path does not exist, or none of them holds anything to report.
+    """
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give runs, exports or results")
+    found: dict[str, list[Any]] = {"run": [], "export": [], "samples": [], "record": []}
+    corpora: dict[str, Json] = {}
+    left_out: dict[str, str] = {}
+    for path in dict.fromkeys(path.resolve() for given in paths for path in _candidates(given)):
+        try:
+            kind, value = _read(path)
+        except (InputError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+            left_out[str(path)] = plain(str(error))
+            continue
+        if kind == "corpus":
+            corpora[str(path)] = value
+        elif kind in found:
+            found[kind].append(value)
+    if not any(found.values()):
+        reasons = "".join(f"\n  - {path}: {reason}" for path, reason in left_out.items())
+        listed = ", ".join(map(str, paths))
+        raise InputError(
+            f"nothing to report in {listed}: expected finished runs, exports, samples or results"
+            + reasons
+        )
+    return Findings(
+        runs=tuple(sorted(found["run"], key=lambda run: run.kind == "decoder")),
+        exports=tuple(sorted(found["export"], key=_is_decoder)),
+        samples=tuple(sorted(found["samples"], key=_is_decoder)),
+        records=tuple(found["record"]),
+        corpora=corpora,
+        left_out=left_out,
+    )
+
+
+def _is_decoder(found: Export | Json) -> bool:
+    """Sorts encoders first; the sort keeps the order of paths otherwise."""
+    stated = found.facts if isinstance(found, Export) else found
+    described = stated.get("ettin", stated)
+    return isinstance(described, dict) and described.get("objective") == "clm"
+
+
+def number(value: object) -> float | None:
+    """A finite number, or None for anything else (metrics spell NaN and infinities as text)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if abs(value) < float("inf") else None
+
+
+def plain(text: str) -> str:
+    """Text in which control characters, direction overrides and lone surrogates became `�`."""
+    return "".join("\ufffd" if _harmful(character) else character for character in text)
+
+
+def _harmful(character: str) -> bool:
+    if character in "\u202a\u202b\u202d\u202e\u2066\u2067\u2068":
+        return True
+    return unicodedata.category(character) in {"Cc", "Cs"} and character not in "\n\t"
+
+
+def _candidates(path: Path) -> Iterator[Path]:
+    """Directories with a manifest, unfinished runs, and JSON files that belong to no directory."""
+    if path.is_file():
+        yield path
+        return
+    for folder, below, names in os.walk(path):
+        here = Path(folder)
+        below[:] = sorted(name for name in below if not name.endswith((".partial", ".lock")))
+        manifest = _kind(here) if MANIFEST in names else None
+        if manifest in {"run", "export", *_SKIPPED_KINDS} or (
+            manifest is None and {"recipe.yaml", "metrics.jsonl"} & set(names)
+        ):
+            below.clear()
+            yield here
+        else:
+            yield from (here / name for name in sorted(names) if _may_be_record(name))
+
+
+def _may_be_record(name: str) -> bool:
+    return name.endswith(".json") and name != MANIFEST
+
+
+def _kind(directory: Path) -> str | None:
+    try:
+        return str(read_json(directory / MANIFEST).get("kind"))
+    except InputError:
+        return None
+
+
+def _read(path: Path) -> tuple[str, Any]:
+    """What a candidate is, and its content; the kind is one of those collected, or another."""
+    if path.is_file():
+        value = _clean(read_json(path))
+        if value.get("kind") == "samples":
+            return "samples", value
+        is_record = {"task", "metric", "value"} <= set(value)
+        return ("record", value) if is_record else ("other", None)
+    manifest = _clean(read_manifest(path))
+    if manifest["kind"] == "run":
+        return "run", _read_run(path, manifest)
+    if manifest["kind"] == "export":
+        parity = path / "parity.json"
+        return "export", Export(
+            path=path,
+            name=plain(path.name),
+            facts=manifest["facts"],
+            parity=_clean(read_json(parity)) if parity.exists() else {},
+            command=tuple(map(str, manifest["command"])),
+            digest=str(manifest["digest"]),
+        )
+    return manifest["kind"], manifest["facts"]
+
+
+def _read_run(path: Path, manifest: Json) -> Run:
+    recipe = yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))
+    baselines = path / "baselines.json"
+    stated = read_json(baselines) if baselines.exists() else manifest["facts"].get("baselines", {})
+    return Run(
+        path=path,
+        name=plain(path.name),
+        facts=manifest["facts"],
+        recipe=_clean(recipe) if isinstance(recipe, dict) else {},
+        metrics=tuple(_clean(line) for line in read_json_lines(path / "metrics.jsonl")),
+        baselines={
+            name: value for name in BASELINES if (value := number(stated.get(name))) is not None
+        },
+        command=tuple(map(str, manifest["command"])),
+        version=str(manifest["ettin"]),
+        digest=str(manifest["digest"]),
+    )
+
+
+def _clean(value: Json) -> Json:
+    """`plain`, for every text inside a JSON object."""
+    return {plain(key): _clean_value(inside) for key, inside in value.items()}
+
+
+def _clean_value(value: object) -> object:
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {plain(str(key)): _clean_value(inside) for key, inside in value.items()}
+    if isinstance(value, list):
+        return [_clean_value(inside) for inside in value]
+    return value

@@ -1,0 +1,337 @@
+"""Tables of the report: each a list of plain values, shown on the page and saved as CSV and JSON.
+
+A table holds numbers, not text made of numbers; how a column is shown stands beside its heading.
+A table without rows is left out of the page.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ettin.console import duration, human
+from ettin.files import Json, write_atomic
+from ettin.report.collect import BASELINES, Export, Findings, Run, number
+from ettin.report.figures import labels_of, table_csv
+
+SAME_NATS = 0.005
+"""Losses closer than this are called equal: the page shows two decimals."""
+
+
+class Column(NamedTuple):
+    """One column: its key in the rows, its heading, and how a value is written on the page."""
+
+    key: str
+    heading: str
+    show: Callable[[Any], str] = str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        name: file name without ending, and the anchor on the page.
+        title: what it shows.
+        note: what a reader must know to read it; may be empty.
+        columns: in the order shown.
+        rows: one dictionary a row, with a value for every column; None where nothing is known.
+    """
+
+    name: str
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    rows: tuple[Json, ...]
+
+    @property
+    def known_columns(self) -> list[Column]:
+        """The columns of which at least one row knows something."""
+        return [
+            column
+            for column in self.columns
+            if any(row.get(column.key) is not None for row in self.rows)
+        ]
+
+    @property
+    def shown(self) -> list[list[str]]:
+        """The rows as text, for the page; what is unknown is a dash."""
+        return [
+            [
+                "–" if row.get(column.key) is None else column.show(row[column.key])
+                for column in self.known_columns
+            ]
+            for row in self.rows
+        ]
+
+
+class Pair(NamedTuple):
+    """An encoder and a decoder that claim to be twins."""
+
+    encoder: Run
+    decoder: Run
+
+
+def all_tables(findings: Findings) -> list[Table]:
+    """Every table that has something to show, in the order of the page."""
+    runs = findings.runs
+    tables = [
+        losses(runs),
+        *(proof(pair, place) for place, pair in enumerate(pairs_of(runs), start=1)),
+        parity(findings.exports),
+        speed(runs),
+        results(findings.records),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def save(table: Table, folder: Path) -> list[Path]:
+    """Write a table as CSV and as JSON; returns the two paths."""
+    contents = {
+        ".csv": table_csv(table.rows),
+        ".json": json.dumps(list(table.rows), indent=2, ensure_ascii=False) + "\n",
+    }
+    for ending, content in contents.items():
+        write_atomic(folder / (table.name + ending), content)
+    return [folder / (table.name + ending) for ending in contents]
+
+
+def losses(runs: tuple[Run, ...]) -> Table:
+    """Final held-out losses beside the baselines, with a verdict in words."""
+    names = labels_of(runs)
+    rows = [
+        {
+            "run": names[run.path],
+            "objective": run.objective,
+            "held_out_loss": run.validation_loss,
+            **{baseline: run.baselines.get(baseline) for baseline in BASELINES},
+            "verdict": verdict(run.validation_loss, run.baselines),
+        }
+        for run in runs
+    ]
+    return Table(
+        name="losses",
+        title="Held-out loss beside two baselines",
+        note="Nats per label, on documents that were never trained on. The baselines are n-gram "
+        "models fitted on exactly the tokens the run consumed, scored on the same labels. The two "
+        "objectives label different tokens, so compare a run with its own baselines first.",
+        columns=(
+            Column("run", "run"),
+            Column("objective", "objective"),
+            Column("held_out_loss", "held-out loss", "{:.2f}".format),
+            *(Column(baseline, baseline, "{:.2f}".format) for baseline in BASELINES),
+            Column("verdict", "in words"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def verdict(loss: float | None, baselines: dict[str, float]) -> str | None:
+    """How a loss compares with its baselines, in words; None when there is nothing to compare.
+
+    Example:
+        >>> verdict(5.0, {"unigram": 6.31, "bigram": 4.97})
+        '1.31 nats below the unigram baseline, 0.03 nats above the bigram baseline'
+    """
+    if loss is None or not baselines:
+        return None
+    parts = []
+    for name, nats in baselines.items():
+        gap = loss - nats
+        if abs(gap) < SAME_NATS:
+            parts.append(f"level with the {name} baseline")
+        else:
+            side = "above" if gap > 0 else "below"
+            parts.append(f"{abs(gap):.2f} nats {side} the {name} baseline")
+    return ", ".join(parts)
+
+
+def pairs_of(runs: tuple[Run, ...]) -> list[Pair]:
+    """Encoders with the decoder that claims to be their twin: same size, seed and corpus."""
+    decoders = [run for run in runs if run.kind == "decoder"]
+    found = []
+    for encoder in (run for run in runs if run.kind == "encoder"):
+        twin = next((run for run in decoders if _claim(run) == _claim(encoder)), None)
+        if twin is not None:
+            decoders.remove(twin)
+            found.append(Pair(encoder, twin))
+    return found
+
+
+def proof(pair: Pair, place: int) -> Table:
+    """What makes a pair a pair, each point with what was found."""
+    differing = differences(pair.encoder.recipe, pair.decoder.recipe)
+    only_objective = differing == ["objective"]
+    rows = [
+        _equal_fact(pair, "the rows of every step, in order", "ledger_hash"),
+        _equal_fact(pair, "the weights at the start", "initial_weights_hash"),
+        _equal_fact(pair, "the text tokens consumed", "tokens"),
+        {
+            "point": "the recipes",
+            "holds": "yes" if only_objective else "NO",
+            "found": f"differ in {', '.join(differing) or 'nothing'}",
+        },
+    ]
+    name = "pair" if place == 1 else f"pair-{place}"
+    return Table(
+        name=name,
+        title=f"Is it a pair? {pair.encoder.name} and {pair.decoder.name}",
+        note="A pair differs in its objective alone. The ledger is a running hash over the rows "
+        "that each step trained on; ettin check verifies it inside each run.",
+        columns=(Column("point", "same"), Column("holds", "holds"), Column("found", "found")),
+        rows=tuple(rows),
+    )
+
+
+def differences(one: Json, other: Json, *, prefix: str = "") -> list[str]:
+    """Paths of the keys in which two nested dictionaries differ, sorted."""
+    found = []
+    for key in sorted({*one, *other}):
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            found += differences(left, right, prefix=f"{prefix}{key}.")
+        elif left != right:
+            found.append(prefix + key)
+    return found
+
+
+def parity(exports: tuple[Export, ...]) -> Table:
+    """How exactly each export computes what was trained."""
+    rows = []
+    for export in exports:
+        largest = number(export.parity.get("largest_logit_difference"))
+        allowed = number(export.parity.get("tolerance"))
+        rows.append(
+            {
+                "export": export.name,
+                "objective": _described(export).get("objective"),
+                "largest_difference": largest,
+                "allowed": allowed,
+                "rows": export.parity.get("rows"),
+                "longest_row_tokens": export.parity.get("longest_row_tokens"),
+                "holds": None if largest is None or allowed is None
+                else "yes" if largest <= allowed else "NO",
+            }
+        )  # fmt: skip
+    return Table(
+        name="parity",
+        title="Do the exports compute what was trained?",
+        note="The largest absolute difference between the logits of the trained model and those "
+        "of the export in transformers, in fp32, on real rows longer than the local window.",
+        columns=(
+            Column("export", "export"),
+            Column("objective", "objective"),
+            Column("largest_difference", "largest difference", _small),
+            Column("allowed", "allowed", _small),
+            Column("rows", "rows"),
+            Column("longest_row_tokens", "longest row (tokens)", _whole),
+            Column("holds", "holds"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def speed(runs: tuple[Run, ...]) -> Table:
+    """How fast each run was, and what it took."""
+    names = labels_of(runs)
+    rows = [
+        {
+            "run": names[run.path],
+            "parameters": run.facts.get("parameters"),
+            "tokens": run.facts.get("tokens"),
+            "steps": run.facts.get("steps"),
+            "seconds": run.facts.get("seconds"),
+            "tokens_per_second": run.tokens_per_second,
+            "peak_memory_bytes": run.facts.get("peak_memory_bytes"),
+            "device": run.facts.get("device"),
+            "threads": run.facts.get("threads"),
+        }
+        for run in runs
+    ]
+    return Table(
+        name="speed",
+        title="Time and memory",
+        note="Tokens are text tokens, padding excluded; tokens/s is the median over steps.",
+        columns=(
+            Column("run", "run"),
+            Column("parameters", "parameters", _amount),
+            Column("tokens", "tokens", _amount),
+            Column("steps", "steps", _whole),
+            Column("seconds", "time", _seconds),
+            Column("tokens_per_second", "tokens/s", _whole),
+            Column("peak_memory_bytes", "peak memory", memory),
+            Column("device", "device"),
+            Column("threads", "threads"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def results(records: tuple[Json, ...]) -> Table:
+    """Evaluation results, as the records state them."""
+    keys = ("model", "objective", "tag", "task", "metric", "value", "stderr", "examples")
+    shows: dict[str, Callable[[Any], str]] = {"value": _three, "stderr": _three}
+    return Table(
+        name="results",
+        title="Evaluation",
+        note="",
+        columns=tuple(Column(key, key, shows.get(key, str)) for key in keys),
+        rows=tuple({key: record.get(key) for key in keys} for record in records),
+    )
+
+
+def memory(value: object) -> str:
+    """Bytes as `870 MiB` or `2.1 GiB`."""
+    size = number(value)
+    if size is None:
+        return str(value)
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def _described(export: Export) -> Json:
+    """What the export states of the run it came from."""
+    described = export.facts.get("ettin")
+    return described if isinstance(described, dict) else {}
+
+
+def _claim(run: Run) -> tuple[object, object, object]:
+    corpus = run.facts.get("corpus")
+    fingerprint = corpus.get("fingerprint") if isinstance(corpus, dict) else corpus
+    return run.facts.get("size"), run.recipe.get("seed"), fingerprint
+
+
+def _equal_fact(pair: Pair, point: str, key: str) -> Json:
+    one, other = pair.encoder.facts.get(key), pair.decoder.facts.get(key)
+    if one is None or other is None:
+        return {"point": point, "holds": "unknown", "found": "not stated by both runs"}
+    shown = f"{one:,}" if isinstance(one, int) else str(one)
+    if one == other:
+        return {"point": point, "holds": "yes", "found": shown}
+    return {"point": point, "holds": "NO", "found": f"{shown} and {other}"}
+
+
+def _amount(value: object) -> str:
+    size = number(value)
+    return str(value) if size is None else human(size)
+
+
+def _small(value: float) -> str:
+    """`2.4e-6`, `1e-4`: as people write small numbers."""
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits.removesuffix('.0')}e{int(exponent)}"
+
+
+def _whole(value: object) -> str:
+    size = number(value)
+    return str(value) if size is None else f"{size:,.0f}"
+
+
+def _seconds(value: object) -> str:
+    size = number(value)
+    return str(value) if size is None else duration(size)
+
+
+def _three(value: object) -> str:
+    size = number(value)
+    return str(value) if size is None else f"{size:.3f}"

@@ -1,0 +1,1 @@
+"""Training: recipe and corpus in, a run directory out."""

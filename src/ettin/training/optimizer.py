@@ -1,0 +1,96 @@
+"""StableAdamW as the paper's recipe has it, and its whole state as tensors and plain values.
+
+The update is torch-optimi's (AdamW with Adafactor's update clipping, Wortsman et al. 2023), with
+β = (0.9, 0.98), ε = 1e-6 and fully decoupled weight decay: a parameter shrinks by
+(lr / peak_lr) · weight_decay a step, whatever the peak. Vectors (norms, biases) are not decayed;
+the tied embedding is.
+"""
+
+from typing import Any
+
+import torch
+from optimi import StableAdamW
+from torch import Tensor, nn
+
+from ettin.files import Json
+
+BETAS = (0.9, 0.98)
+EPSILON = 1e-6
+
+_HERE_NOT_THERE = ("triton", "foreach")
+"""Choices of implementation, made for the device at hand and never taken from a checkpoint."""
+
+
+def build_optimizer(model: nn.Module, *, peak_lr: float, weight_decay: float) -> StableAdamW:
+    """The optimiser over all parameters, in two groups: vectors, and everything else (decayed)."""
+    named = list(model.named_parameters())
+    vectors = [parameter for _, parameter in named if parameter.ndim <= 1]
+    matrices = [parameter for _, parameter in named if parameter.ndim > 1]
+    return StableAdamW(
+        [
+            {"params": vectors, "weight_decay": 0.0},
+            {"params": matrices, "weight_decay": weight_decay},
+        ],
+        lr=peak_lr,
+        max_lr=peak_lr,
+        betas=BETAS,
+        eps=EPSILON,
+        decouple_lr=True,
+        triton=bool(named) and named[0][1].is_cuda,
+    )
+
+
+def set_learning_rate(optimizer: StableAdamW, value: float) -> None:
+    """Use `value` for the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def optimizer_state(optimizer: StableAdamW, model: nn.Module) -> tuple[dict[str, Tensor], Json]:
+    """The complete state: tensors by `parameter/key`, and everything else as JSON.
+
+    Moments alone resume wrongly: the step, `max_lr` and the flags of a group belong to it.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    tensors: dict[str, Tensor] = {}
+    values: Json = {"groups": [], "values": {}}
+    for group in optimizer.param_groups:
+        scalars = {key: _plain(value) for key, value in group.items() if key != "params"}
+        values["groups"].append(scalars)
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            for key, value in optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"{name}/{key}"] = value
+                else:
+                    values["values"][f"{name}/{key}"] = value
+    return tensors, values
+
+
+def load_optimizer_state(
+    optimizer: StableAdamW, model: nn.Module, tensors: dict[str, Tensor], values: Json
+) -> None:
+    """Put back what `optimizer_state` took out, on the device of each parameter."""
+    named = dict(model.named_parameters())
+    optimizer.state.clear()
+    for group, saved in zip(optimizer.param_groups, values["groups"], strict=True):
+        group.update(
+            {key: _restored(value) for key, value in saved.items() if key not in _HERE_NOT_THERE}
+        )
+    entries: dict[str, Any] = {**tensors, **values["values"]}
+    for entry, value in entries.items():
+        name, _, key = entry.rpartition("/")
+        parameter = named[name]
+        moved = value.to(parameter.device) if isinstance(value, Tensor) else value
+        optimizer.state[parameter][key] = moved
+
+
+def _plain(value: Any) -> Any:
+    """Group values are plain but for the step, a 0-dimensional int32 tensor."""
+    return {"int32": int(value)} if isinstance(value, Tensor) else value
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return torch.tensor(value["int32"], dtype=torch.int32)
+    return value

@@ -1,0 +1,149 @@
+"""One step: what it trains on, loaded ahead, and the loss of a micro-batch.
+
+Rows come from the order, masks from the objective, both as functions of the step; the number of
+labels of the whole step is known before the first forward pass and divides every loss.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ettin.data.batches import RowReader, Stream, split_rows
+from ettin.data.corpus import Corpus
+from ettin.data.order import Order, Rows
+from ettin.model.transformer import Dropout, Transformer
+from ettin.objectives import Task, Vocabulary, make_task, summed_loss
+from ettin.random_bits import USE_DROPOUT, key, keys
+from ettin.recipe import Objective, Phase, Recipe
+from ettin.schedules import batch_rows, rows_before
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one forward pass gets, on the CPU until it is used."""
+
+    stream: Stream
+    task: Task
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        """The same on a device."""
+        if device.type == "cpu":
+            return self
+        stream = Stream(
+            *(
+                getattr(self.stream, name).to(device)
+                for name in ("tokens", "boundaries", "position_keys")
+            )
+        )
+        task = Task(
+            *(getattr(self.task, name).to(device) for name in ("inputs", "positions", "labels"))
+        )
+        return MicroBatch(stream, task)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Everything that a step trains on.
+
+    Attributes:
+        number: of the run, from 1.
+        first_row: position in the order where it begins.
+        rows: its rows in order.
+        micro_batches: those rows in portions.
+        labels: labels in all of them; losses are divided by it.
+        text_tokens: tokens in all of them.
+    """
+
+    number: int
+    first_row: int
+    rows: Rows
+    micro_batches: list[MicroBatch]
+    labels: int
+    text_tokens: int
+
+
+def vocabulary_of(corpus: Corpus) -> Vocabulary:
+    """The corpus's special and ordinary tokens, as objectives need them."""
+    special = torch.ones(corpus.padded_vocab_size, dtype=torch.bool)
+    ordinary = torch.from_numpy(np.array(corpus.ordinary_ids, dtype=np.int64))
+    special[ordinary] = False
+    return Vocabulary(corpus.special.mask, special, ordinary)
+
+
+def load_step(
+    number: int,
+    *,
+    recipe: Recipe,
+    phase: Phase,
+    order: Order,
+    reader: RowReader,
+    vocabulary: Vocabulary,
+) -> Step:
+    """Step `number` of a phase, a pure function of its arguments."""
+    first_row = rows_before(phase, number)
+    rows = order.rows(first_row, batch_rows(phase, number))
+    micro_batches = make_micro_batches(
+        rows,
+        reader=reader,
+        objective=recipe.objective,
+        mask_rate=phase.mask_rate,
+        vocabulary=vocabulary,
+        size=recipe.micro_batch_rows or len(rows.row),
+    )
+    return Step(
+        number=number,
+        first_row=first_row,
+        rows=rows,
+        micro_batches=micro_batches,
+        labels=sum(len(each.task.labels) for each in micro_batches),
+        text_tokens=sum(each.stream.text_tokens for each in micro_batches),
+    )
+
+
+def make_micro_batches(
+    rows: Rows,
+    *,
+    reader: RowReader,
+    objective: Objective,
+    mask_rate: float,
+    vocabulary: Vocabulary,
+    size: int,
+) -> list[MicroBatch]:
+    """Rows as micro-batches of at most `size` rows, masked for an objective."""
+    micro_batches = []
+    for portion in split_rows(rows, size):
+        stream = reader.stream(portion)
+        task = make_task(
+            objective,
+            tokens=stream.tokens,
+            boundaries=stream.boundaries,
+            position_keys=stream.position_keys,
+            mask_rate=mask_rate,
+            vocabulary=vocabulary,
+        )
+        micro_batches.append(MicroBatch(stream, task))
+    return micro_batches
+
+
+def micro_batch_loss(
+    model: Transformer, micro_batch: MicroBatch, *, recipe: Recipe, training: bool
+) -> Tensor:
+    """Σ loss over the labels of a micro-batch, in nats; fp32 scalar.
+
+    Args:
+        model: the transformer, on the micro-batch's device.
+        micro_batch: inputs and labels.
+        recipe: gives visibility and dropout.
+        training: whether dropout acts.
+    """
+    stream, task = micro_batch.stream, micro_batch.task
+    rate = recipe.attention_output_dropout
+    dropout = None
+    if training and rate:
+        dropout = Dropout(rate, keys(key(USE_DROPOUT), stream.position_keys))
+    hidden = model(task.inputs, stream.boundaries, visibility=recipe.visibility, dropout=dropout)
+    # The head and the logits are computed where an answer is read, nowhere else.
+    features = model.features(hidden.index_select(0, task.positions))
+    return summed_loss(features, model.output_weight, model.output_bias, task.labels)
