@@ -1,13 +1,16 @@
 """What many tests share: a folder of made-up text, a tokenizer trained on it, a prepared corpus.
 
-All are made once a session, in about three seconds, and must not be changed by a test.
+All are made once a session, in about a second, and must not be changed by a test.
 """
 
+import logging
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ettin.console import log
 from ettin.data.prepare import prepare
 from ettin.data.sources import Source, Tally, read_documents
 from ettin.tokenizer_training import train_tokenizer
@@ -65,3 +68,14 @@ def corpus_directory(
     directory = tmp_path_factory.mktemp("corpus") / "corpus"
     prepare(sources, tokenizer=tokenizer_directory, out=directory, context_lengths=(64, 128))
     return directory
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the log says, whatever other tests did to its handlers; read `told.text`."""
+    level = log.level
+    log.addHandler(caplog.handler)
+    log.setLevel(logging.INFO)
+    yield caplog
+    log.removeHandler(caplog.handler)
+    log.setLevel(level)

@@ -39,7 +39,11 @@ def write_run(directory: Path, objective: str, **changed_facts: Any) -> Path:
     ]  # fmt: skip
     write_lines(directory / "metrics.jsonl", lines)
     write_lines(directory / "ledger.jsonl", ledger)
-    recipe = {"size": "nano", "objective": objective, "seed": 21, "peak_lr": 3e-3}
+    recipe = {
+        "size": "nano", "objective": objective, "seed": 21, "peak_lr": 3e-3,
+        "phases": [{"name": "pretraining", "tokens": 800_000, "context_length": 512,
+                    "batch_rows": 8}],
+    }  # fmt: skip
     (directory / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     write_json(directory / "baselines.json", BASELINES[objective])
     facts = {

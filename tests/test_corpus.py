@@ -30,7 +30,7 @@ def test_every_byte_of_text_is_recovered_from_the_rows(
     for source in corpus.source_names:
         pieces: dict[str, dict[int, bytes]] = {}
         for split in ("train", "held-out"):
-            table = corpus.table(source, length, split)  # type: ignore[arg-type]
+            table = corpus.table(source, length, split)
             for row in range(len(table)):
                 tokens, lengths = table.tokens(row)
                 assert len(tokens) == lengths.sum() <= length
@@ -61,7 +61,7 @@ def test_facts_agree_with_the_tables(corpus: Corpus) -> None:
         counts = corpus.documents(source).token_counts
         assert (facts["documents"], facts["tokens"]) == (len(counts), counts.sum())
         for length, rows in facts["rows"].items():
-            tables = [corpus.table(source, int(length), split) for split in ("train", "held-out")]  # type: ignore[arg-type]
+            tables = [corpus.table(source, int(length), split) for split in ("train", "held-out")]
             assert [len(table) for table in tables] == [rows["train"], rows["held_out"]]
             held = np.unique(tables[1].all_chunks().document)
             assert len(held) == facts["held_out_documents"]

@@ -28,24 +28,22 @@ def write_lines(path: Path, *, count: int = 40, bad: tuple[str, ...] = ()) -> So
 
 
 def test_the_summary_counts_documents_tokens_bytes_and_skips(
-    tmp_path: Path, tokenizer_directory: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, tokenizer_directory: Path, told: pytest.LogCaptureFixture
 ) -> None:
     source = write_lines(tmp_path / "text", bad=("{", '{"text": null}', "{"))
     summary = prepare([source], tokenizer=tokenizer_directory, out=tmp_path / "corpus")
     corpus = Corpus.open(summary.corpus)
     assert summary.documents == 40
     assert summary.tokens == corpus.documents("lines").token_counts.sum()
-    text = [
-        json.loads(line)["text"]
-        for line in (tmp_path / "text/a.jsonl").read_text().split("\n")[:40]
-    ]
+    lines = (tmp_path / "text/a.jsonl").read_text().split("\n")[:40]
+    text = [json.loads(line)["text"] for line in lines]
     assert summary.bytes == sum(len(each.encode()) for each in text)
     assert summary.skipped == {"broken JSON line": 2, "null text": 1}
     assert summary.held_out_tokens <= summary.tokens / 10
     assert 0 < summary.fill[1024] <= 1
     assert summary.fertility.bytes_per_token == pytest.approx(summary.bytes / summary.tokens)
-    assert "40 documents" in caplog.text
-    assert "a.jsonl:41" in caplog.text
+    assert "40 documents" in told.text
+    assert "a.jsonl:41" in told.text
     assert corpus.problems() == []
     assert verify(corpus.path) == []
 
@@ -63,19 +61,20 @@ def test_mask_in_raw_text_stays_text_in_the_corpus(
 
 
 def test_the_same_request_again_is_finished_and_another_refused(
-    tmp_path: Path, tokenizer_directory: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, tokenizer_directory: Path, told: pytest.LogCaptureFixture
 ) -> None:
     source, out = write_lines(tmp_path / "text"), tmp_path / "corpus"
     first = prepare([source], tokenizer=tokenizer_directory, out=out)
     written = (out / "manifest.json").stat().st_mtime_ns
-    caplog.clear()
+    told.clear()
     again = prepare([source], tokenizer=tokenizer_directory, out=out)
     assert again == first
-    assert "finished already" in caplog.text
+    assert "finished already" in told.text
     assert (out / "manifest.json").stat().st_mtime_ns == written
     with pytest.raises(InputError, match=r"different: settings"):
         prepare([source], tokenizer=tokenizer_directory, out=out, context_lengths=(64,))
-    (tmp_path / "text/b.txt").write_text("more text")
+    with (tmp_path / "text/a.jsonl").open("a") as file:
+        file.write('\n{"text": "more"}')
     with pytest.raises(InputError, match=r"different: text"):
         prepare([source], tokenizer=tokenizer_directory, out=out)
 
@@ -150,13 +149,13 @@ def test_mistakes_in_the_request_are_refused_before_reading(
     ):
         request = {"tokenizer": tokenizer_directory, "out": tmp_path / "c"} | options
         with pytest.raises(InputError, match=expected):
-            prepare([source], **request)  # type: ignore[arg-type]
+            prepare([source], **request)
     with pytest.raises(InputError, match="is taken"):
         prepare([source, source], tokenizer=tokenizer_directory, out=tmp_path / "c")
 
 
 def test_a_lossy_tokenizer_is_measured_and_told(
-    tmp_path: Path, tokenizer_directory: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, tokenizer_directory: Path, told: pytest.LogCaptureFixture
 ) -> None:
     lossy = load_tokenizer(tokenizer_directory)
     lossy.backend.normalizer = normalizers.Lowercase()
@@ -166,7 +165,7 @@ def test_a_lossy_tokenizer_is_measured_and_told(
     loss = read_manifest(summary.corpus)["facts"]["tokenizer"]["loss"]
     assert loss["sampled"] == 40
     assert 0.9 < loss["documents"] <= 1
-    assert "does not keep all text" in caplog.text
+    assert "does not keep all text" in told.text
     assert measure_loss(lossy, ["abCD", "abcd"])["characters"] == 2 / 8
 
 

@@ -105,7 +105,8 @@ def test_folders_are_read_in_order_with_ids_relative_to_them(tmp_path: Path) -> 
         ("b.txt#2", "other b"), ("a.py#2", "a.py"),
     ]  # fmt: skip
     assert tally.skipped == {
-        "hidden": 2, "excluded": 1, "link to a folder": 1, "not a regular file": 1, "binary file": 1,
+        "hidden": 2, "excluded": 1, "link to a folder": 1, "not a regular file": 1,
+        "binary file": 1,
     }  # fmt: skip
     files = list_files([source])
     assert [each.relative for each in files] == [
@@ -141,7 +142,8 @@ def test_broken_lines_are_counted_with_their_places(tmp_path: Path) -> None:
     }  # fmt: skip
     assert tally.noted == {"halves of surrogate pairs": 1}
     assert tally.examples["broken JSON line"][0].startswith("a.jsonl:2 ")
-    assert "a.jsonl:5" in tally.describe()
+    assert tally.examples["null text"] == ["a.jsonl:5"]
+    assert "blank line: 1 (a.jsonl:6)" in tally.describe()
     with pytest.raises(InputError, match=r"a\.jsonl:2: broken JSON line"):
         read(tmp_path, on_error="fail")
 
@@ -227,13 +229,13 @@ def test_damaged_and_odd_parquet_is_counted(tmp_path: Path) -> None:
 
 
 def test_duplicate_and_missing_ids_are_mended_and_counted(tmp_path: Path) -> None:
-    ids = ["x", "y", "x", "x#2", "x", None]
+    ids = ["x", "x#2", "x", "y", "x", None]
     lines = [json.dumps({"key": name, "text": "t"}) for name in ids]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     documents, tally = read(tmp_path, id_column="key")
     names = [each.id for each in documents]
-    assert names == ["x", "y", "x#2", "x#2#2", "x#3", "a.jsonl:6"]
-    assert tally.noted == {"duplicate ids, made unique": 3, "no id (the place stands for it)": 1}
+    assert names == ["x", "x#2", "x#3", "y", "x#4", "a.jsonl:6"]
+    assert tally.noted == {"duplicate ids, made unique": 2, "no id (the place stands for it)": 1}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

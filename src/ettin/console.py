@@ -20,8 +20,8 @@ log = logging.getLogger("ettin")
 PLAIN_INTERVAL_SECONDS = 10.0
 
 
-def set_up_logging(log_file: Path | None = None) -> None:
-    """Send the log to standard error (rank 0 alone) and, when given, to a file as well.
+def set_up_logging() -> None:
+    """Send the log to standard error (rank 0 alone).
 
     Called by commands, never on import.
     """
@@ -32,16 +32,20 @@ def set_up_logging(log_file: Path | None = None) -> None:
         console = logging.StreamHandler(sys.stderr)
         console.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(console)
-    if log_file is not None:
-        add_log_file(log_file)
 
 
-def add_log_file(path: Path) -> None:
-    """Append the log to a file too, with times."""
+@contextlib.contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Append what is logged inside the block to a file too, with times."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
 
 
 class Progress:
@@ -139,6 +143,12 @@ class JsonLines:
         """Put the file on the disk and close it."""
         os.fsync(self._file.fileno())
         self._file.close()
+
+    def __enter__(self) -> "JsonLines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -63,6 +63,34 @@ def kind_of_config(config: Json) -> Kind:
     return MODEL_TYPES[model_type]
 
 
+def rope_bases_of(config: Json) -> tuple[float, float]:
+    """RoPE bases of global and local layers, from the new keys, the older ones, or the defaults.
+
+    A configuration without any means 160,000 and 10,000, as both classes of `transformers` do.
+    """
+    new: Json = config.get("rope_parameters") or {}
+    bases = []
+    for kind, older, default in (
+        ("full_attention", "global_rope_theta", 160_000.0),
+        ("sliding_attention", "local_rope_theta", 10_000.0),
+    ):
+        stated = (new.get(kind) or {}).get("rope_theta", config.get(older))
+        bases.append(default if stated is None else float(stated))
+    return bases[0], bases[1]
+
+
+def rope_keys(*, global_rope_theta: float, local_rope_theta: float) -> Json:
+    """The bases as configurations state them: the new key, and two that releases before 5 read."""
+    return {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": global_rope_theta},
+            "sliding_attention": {"rope_type": "default", "rope_theta": local_rope_theta},
+        },
+        "global_rope_theta": global_rope_theta,
+        "local_rope_theta": local_rope_theta,
+    }
+
+
 def make_config(
     kind: Kind,
     shape: Shape,
@@ -109,13 +137,7 @@ def make_config(
         "mlp_dropout": 0.0,
         "local_attention": window_of(kind, shape.local_reach),
         "layer_types": layer_types,
-        "rope_parameters": {
-            "full_attention": {"rope_type": "default", "rope_theta": global_rope_theta},
-            "sliding_attention": {"rope_type": "default", "rope_theta": local_rope_theta},
-        },
-        # Releases before 5 read these two.
-        "global_rope_theta": global_rope_theta,
-        "local_rope_theta": local_rope_theta,
+        **rope_keys(global_rope_theta=global_rope_theta, local_rope_theta=local_rope_theta),
         "global_attn_every_n_layers": 3,
         "tie_word_embeddings": True,
         "initializer_range": 0.02,
@@ -140,6 +162,8 @@ def convert_config(config: Json) -> Json:
     converted = dict(config)
     for key in ("is_decoder", "use_cache", "sliding_window"):
         converted.pop(key, None)
+    global_base, local_base = rope_bases_of(config)
+    converted |= rope_keys(global_rope_theta=global_base, local_rope_theta=local_base)
     converted |= {
         "architectures": [ARCHITECTURES[other]],
         "model_type": next(name for name, each in MODEL_TYPES.items() if each == other),

@@ -21,7 +21,6 @@ _USES = {
     ),
 }
 
-_LAYER_KINDS = ("full_attention", "sliding_attention")
 _MARKUP = frozenset(r"\`*_{}[]()#+!|<>")
 
 
@@ -46,8 +45,8 @@ def write_card(directory: Path, *, name: str, command: list[str]) -> None:
 
 # {_plain(name)}
 
-{"An" if kind == "encoder" else "A"} {kind} trained with ettin, one of a pair that shares shape, data
-and order ("Seq vs Seq", [arXiv 2507.11412](https://arxiv.org/abs/2507.11412)). It loads in stock
+{"An" if kind == "encoder" else "A"} {kind} trained with ettin, one of a pair that shares shape,
+data and order ("Seq vs Seq", [arXiv 2507.11412](https://arxiv.org/abs/2507.11412)). It loads in stock
 `transformers` as `{auto_class}`, without remote code.
 
 ```python
@@ -70,7 +69,7 @@ Made by
 
 
 def _facts_table(described: Json, config: Json) -> str:
-    bases = [config["rope_parameters"][kind]["rope_theta"] for kind in _LAYER_KINDS]
+    bases = [config[key] for key in ("global_rope_theta", "local_rope_theta")]
     rows = {
         **described,
         "layers × width": f"{config['num_hidden_layers']} × {config['hidden_size']}",

@@ -7,7 +7,7 @@ step, so any step can be loaded first; a background thread loads ahead and holds
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -115,11 +115,10 @@ def split_rows(rows: Rows, size: int) -> list[Rows]:
     ]
 
 
-def prefetched(load: Callable[[int], Loaded], steps: range) -> Iterator[Loaded]:
+def prefetched(load: Callable[[int], Loaded], steps: range) -> Generator[Loaded, None, None]:
     """`load(step)` for each step, computed ahead in one background thread.
 
-    An exception in the thread is raised here, in its place. Leaving the iterator early ends the
-    thread.
+    An exception in the thread is raised here, in its place. Closing the generator ends the thread.
     """
     ready: queue.Queue[tuple[Loaded | None, BaseException | None]] = queue.Queue(PREFETCHED_STEPS)
     stopped = threading.Event()

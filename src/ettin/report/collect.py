@@ -103,7 +103,7 @@ class Findings:
     Attributes:
         samples: objects of kind `samples`, as the program that made them wrote them.
         records: result records.
-        corpora: corpus path → what the corpus' manifest states.
+        corpora: path of a run's corpus → what its manifest states, where the corpus still is.
         left_out: path → why it could not be used.
     """
 
@@ -128,7 +128,6 @@ def collect(paths: list[Path]) -> Findings:
         if not path.exists():
             raise InputError(f"{path} does not exist; give runs, exports or results")
     found: dict[str, list[Any]] = {"run": [], "export": [], "samples": [], "record": []}
-    corpora: dict[str, Json] = {}
     left_out: dict[str, str] = {}
     for path in dict.fromkeys(path.resolve() for given in paths for path in _candidates(given)):
         try:
@@ -136,9 +135,7 @@ def collect(paths: list[Path]) -> Findings:
         except (InputError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             left_out[str(path)] = plain(str(error))
             continue
-        if kind == "corpus":
-            corpora[str(path)] = value
-        elif kind in found:
+        if kind in found:
             found[kind].append(value)
     if not any(found.values()):
         reasons = "".join(f"\n  - {path}: {reason}" for path, reason in left_out.items())
@@ -152,9 +149,19 @@ def collect(paths: list[Path]) -> Findings:
         exports=tuple(sorted(found["export"], key=_is_decoder)),
         samples=tuple(sorted(found["samples"], key=_is_decoder)),
         records=tuple(found["record"]),
-        corpora=corpora,
+        corpora=_corpora(found["run"]),
         left_out=left_out,
     )
+
+
+def _corpora(runs: list[Run]) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for run in runs:
+        corpus = run.facts.get("corpus")
+        path = Path(str(corpus.get("path"))) if isinstance(corpus, dict) else None
+        if path is not None and _kind(path) == "corpus":
+            found[str(path)] = _clean(read_json(path / MANIFEST))["facts"]
+    return found
 
 
 def _is_decoder(found: Export | Json) -> bool:
@@ -192,7 +199,7 @@ def _candidates(path: Path) -> Iterator[Path]:
         below[:] = sorted(name for name in below if not name.endswith((".partial", ".lock")))
         manifest = _kind(here) if MANIFEST in names else None
         if manifest in {"run", "export", *_SKIPPED_KINDS} or (
-            manifest is None and {"recipe.yaml", "metrics.jsonl"} & set(names)
+            manifest is None and {"start.json", "metrics.jsonl"} & set(names)
         ):
             below.clear()
             yield here

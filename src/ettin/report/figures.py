@@ -97,10 +97,12 @@ def labels_of(runs: tuple[Run, ...]) -> dict[Path, str]:
     if len(set(kinds)) == len(kinds):
         return {run.path: run.kind for run in runs}
     unique = len({run.name for run in runs}) == len(runs)
-    return {
-        run.path: _short(run.name if unique else f"{run.path.parent.name}/{run.name}")
-        for run in runs
-    }
+    labels: dict[Path, str] = {}
+    for run in runs:
+        label = _short(run.name if unique else f"{run.path.parent.name}/{run.name}")
+        same = sum(other.partition(" (")[0] == label for other in labels.values())
+        labels[run.path] = f"{label} ({same + 1})" if same else label
+    return labels
 
 
 def svg(spec: Json) -> str:
@@ -147,7 +149,7 @@ def smooth(values: list[float], span: float) -> list[float]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 24 else name[:23] + "…"
+    return name if len(name) <= 24 else f"{name[:12]}…{name[-11:]}"
 
 
 def _colors(runs: tuple[Run, ...]) -> dict[Path, str]:

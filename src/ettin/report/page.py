@@ -201,7 +201,7 @@ def _trained(run: Run, name: str, corpora: dict[str, Json]) -> str:
     corpus = facts.get("corpus")
     if isinstance(corpus, dict) and corpus.get("path"):
         parts.append(f"from the corpus {corpus['path']}")
-        sources = corpora.get(str(Path(corpus["path"]).resolve()), {}).get("sources", {})
+        sources = corpora.get(str(corpus["path"]), {}).get("sources", {})
         documents = sum(source.get("documents", 0) for source in sources.values())
         if documents:
             parts.append(f"({documents:,} documents)")

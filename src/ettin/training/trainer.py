@@ -8,7 +8,7 @@ from its newest checkpoint exactly as if nothing had happened.
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from ettin import files
-from ettin.console import JsonLines, Progress, add_log_file, human, log, progress
+from ettin.console import JsonLines, Progress, human, log, logged_to, progress
 from ettin.data import ledger
 from ettin.data.batches import prefetched
 from ettin.data.corpus import Corpus
@@ -28,7 +28,7 @@ from ettin.model.transformer import Transformer
 from ettin.recipe import Recipe
 from ettin.schedules import clock, falls_on, learning_rate_factor, tag, total_steps
 from ettin.training import run_directory as directory
-from ettin.training.checkpoint import list_checkpoints, newest_checkpoint, restore, save_checkpoint
+from ettin.training.checkpoint import newest_checkpoint, restore, save_checkpoint
 from ettin.training.device import autocast, measure_matmul_rate, peak_memory_bytes
 from ettin.training.finish import finish
 from ettin.training.optimizer import set_learning_rate
@@ -40,11 +40,28 @@ from ettin.training.validation import held_out_sample
 
 @dataclass
 class Position:
-    """How far a run has come: what a checkpoint adds to weights and moments."""
+    """How far a run has come: what a checkpoint adds to weights and moments.
 
+    Attributes:
+        fresh: nothing is saved yet, not even the untrained model.
+        step: optimiser steps done.
+        tokens: text tokens trained on.
+        ledger_hash: the ledger's running hash.
+    """
+
+    fresh: bool
     step: int = 0
     tokens: int = 0
     ledger_hash: str = ledger.EMPTY
+
+
+@dataclass(frozen=True)
+class Records:
+    """The files that a run appends to, step by step."""
+
+    metrics: JsonLines
+    ledger: JsonLines
+    board: SummaryWriter
 
 
 def train(recipe: Recipe, *, out: Path, corpus_path: Path, command: list[str]) -> RunSummary:
@@ -73,32 +90,47 @@ def train(recipe: Recipe, *, out: Path, corpus_path: Path, command: list[str]) -
         if files.is_finished(out):
             log.info("%s is finished already; nothing to do", out)
             return directory.summary(out)
-        add_log_file(out.with_name(out.name + ".log"))
-        position = _resume(setup, out)
-        _announce(setup, position)
-        with _signals() as asked_to_stop:
-            _loop(setup, out, position, command=command, asked_to_stop=asked_to_stop)
-        return finish(setup, out, command=command)
+        with logged_to(out.with_name(out.name + ".log")), _signals() as asked_to_stop:
+            position = _resume(setup, out)
+            _announce(setup, position)
+            with _records(out, position=position) as records:
+                if position.fresh:
+                    _begin(setup, out, position, records=records, command=command)
+                _loop(
+                    setup,
+                    out,
+                    position,
+                    records=records,
+                    command=command,
+                    asked_to_stop=asked_to_stop,
+                )
+            return finish(setup, out, command=command)
+
+
+def _begin(
+    setup: Setup, out: Path, position: Position, *, records: Records, command: list[str]
+) -> None:
+    """Measure and keep the untrained model: `step0` is a checkpoint like any other."""
+    records.metrics.write({**_place(setup, position), "validation_loss": setup.validate()})
+    _save(setup, out, position, command=command, permanent=True)
 
 
 def _loop(
-    setup: Setup, out: Path, position: Position, *, command: list[str], asked_to_stop: list[int]
+    setup: Setup,
+    out: Path,
+    position: Position,
+    *,
+    records: Records,
+    command: list[str],
+    asked_to_stop: list[int],
 ) -> None:
     """All steps from `position` to the end of the phase."""
     phase, last = setup.phase, total_steps(setup.phase)
-    fresh = not list_checkpoints(out)
-    kept = -1 if fresh else position.step
-    metrics = JsonLines(out / directory.METRICS, keep_until=kept)
-    book = JsonLines(out / directory.LEDGER, keep_until=kept)
-    board = SummaryWriter(str(out / "tensorboard"), purge_step=position.step + 1)
     matmul_rate = measure_matmul_rate(setup.device, setup.precision)
-    steps = prefetched(setup.load, range(position.step + 1, last + 1))
-    if fresh:
-        metrics.write({**_place(setup, position), "validation_loss": setup.validate()})
-        _save(setup, out, position, command=command, permanent=True)
-    with progress(
-        setup.recipe.objective, total=last * phase.batch_rows * phase.nominal_row_tokens
-    ) as shown:
+    with (
+        closing(prefetched(setup.load, range(position.step + 1, last + 1))) as steps,
+        progress(setup.recipe.objective, total=clock(phase, last)) as shown,
+    ):
         for step in steps:
             started = time.perf_counter()
             factor = learning_rate_factor(phase, clock(phase, step.number - 1))
@@ -107,7 +139,7 @@ def _loop(
             seconds = time.perf_counter() - started
             position.step = step.number
             position.tokens += step.text_tokens
-            position.ledger_hash = _record(book, step, previous=position.ledger_hash)
+            position.ledger_hash = _record(records.ledger, step, previous=position.ledger_hash)
             line: Json = {
                 **_place(setup, position),
                 "loss": loss,
@@ -118,8 +150,8 @@ def _loop(
             }
             if falls_on(phase, step.number, phase.validate_every_tokens):
                 line["validation_loss"] = setup.validate()
-            metrics.write(line)
-            _draw(board, line)
+            records.metrics.write(line)
+            _draw(records.board, line)
             _show(shown, setup, line, matmul_rate=matmul_rate)
             due = falls_on(phase, step.number, phase.save_every_tokens)
             if due or asked_to_stop:
@@ -130,8 +162,6 @@ def _loop(
                     f"stopped by {name} after step {step.number} of {last}, saved in {out}; "
                     "the same command goes on"
                 )
-    for file in (metrics, book, board):
-        file.close()
 
 
 def _optimise(setup: Setup, step: Step, *, learning_rate: float) -> tuple[float, float]:
@@ -237,11 +267,28 @@ def _resume(setup: Setup, out: Path) -> Position:
     """Load the newest good checkpoint of a run; the start when there is none."""
     checkpoint = newest_checkpoint(out)
     if checkpoint is None:
-        return Position()
+        return Position(fresh=True)
     restore(checkpoint, model=setup.model, optimizer=setup.optimizer)
     log.info("resuming %s after %s", out, checkpoint.tag)
     state = checkpoint.state
-    return Position(state["step"], state["tokens"], state["ledger_hash"])
+    return Position(
+        fresh=False,
+        step=state["step"],
+        tokens=state["tokens"],
+        ledger_hash=state["ledger_hash"],
+    )
+
+
+@contextmanager
+def _records(out: Path, *, position: Position) -> Iterator[Records]:
+    """Open the files that steps append to, cut to the position where the run goes on."""
+    kept = -1 if position.fresh else position.step
+    with (
+        JsonLines(out / directory.METRICS, keep_until=kept) as metrics,
+        JsonLines(out / directory.LEDGER, keep_until=kept) as book,
+        SummaryWriter(str(out / "tensorboard"), purge_step=kept + 1) as board,
+    ):
+        yield Records(metrics, book, board)
 
 
 def _announce(setup: Setup, position: Position) -> None:

@@ -1,0 +1,53 @@
+"""Recipes small enough to train inside a test."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ettin.recipe import Recipe
+from ettin.recipe_file import resolve
+
+CONTEXT_LENGTH = 64
+
+
+def tiny_values(**changes: Any) -> dict[str, Any]:
+    """A recipe of 20 steps as a dictionary; `phase_…` keys change its phase."""
+    phase: dict[str, Any] = {
+        "name": "pretraining",
+        "tokens": 20 * 6 * CONTEXT_LENGTH,
+        "context_length": CONTEXT_LENGTH,
+        "batch_rows": 6,
+        "warmup_tokens": 4 * 6 * CONTEXT_LENGTH,
+        "decay_tokens": 8 * 6 * CONTEXT_LENGTH,
+        "save_every_tokens": 7 * 6 * CONTEXT_LENGTH,
+        "validate_every_tokens": 5 * 6 * CONTEXT_LENGTH,
+    }
+    values: dict[str, Any] = {
+        "size": "nano",
+        "shape": {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_attention_heads": 2,
+            "local_reach": 16,
+        },
+        "validation_rows": 8,
+        "micro_batch_rows": 4,
+    }
+    for key, value in changes.items():
+        if key.startswith("phase_"):
+            phase[key.removeprefix("phase_")] = value
+        else:
+            values[key] = value
+    return {**values, "phases": [phase]}
+
+
+def tiny_recipe(**changes: Any) -> Recipe:
+    """`tiny_values`, checked."""
+    return resolve(tiny_values(**changes))
+
+
+def write_recipe(path: Path, **changes: Any) -> Path:
+    """`tiny_values` as a file."""
+    path.write_text(yaml.safe_dump(tiny_values(**changes)))
+    return path
