@@ -129,7 +129,11 @@ SAMPLES: dict[str, Any] = {
         }
     ],
     "generation": [
-        {"prompt": "def main(", "text": "):\n    parser = argparse.ArgumentParser(\n        desc"}
+        {
+            "prompt": "def main(",
+            "drawn": "args):\n    return",
+            "text": "):\n    parser = argparse.ArgumentParser(\n        desc",
+        }
     ],
     "cache_equal": True,
 }

@@ -46,6 +46,7 @@ def test_without_a_terminal_progress_is_plain_lines_with_rate_and_time_left(monk
     assert line.startswith("working:  50 %")
     assert "loss 3.2" in line
     assert "B/s" in line
+    assert "/s" not in console.Progress("quiet", 100, "").line()
     assert line.endswith("left")
 
 

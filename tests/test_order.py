@@ -131,7 +131,9 @@ def test_adding_a_source_does_not_reshuffle_the_others():
 
 
 def test_the_first_ten_thousand_rows_never_change():
-    order = Order(21, "pretraining", (Source("books", 700_001, 700_001), Source("web", 299_999, 299_999)))
+    order = Order(
+        21, "pretraining", (Source("books", 700_001, 700_001), Source("web", 299_999, 299_999))
+    )
     columns = order.rows(0, 10_000)
     digest = xxhash.xxh3_128(b"".join(column.astype("<i8").tobytes() for column in columns))
     assert digest.hexdigest() == GOLDEN

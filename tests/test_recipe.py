@@ -133,7 +133,11 @@ def test_overrides_reach_phases_by_number_and_by_name(tmp_path):
     path.write_text(yaml.safe_dump(tiny_values()))
     recipe = load_recipe(
         path,
-        overrides=["phases.0.tokens=2M", "phases.pretraining.mask_rate=15 %", "shape.local_reach=8"],
+        overrides=[
+            "phases.0.tokens=2M",
+            "phases.pretraining.mask_rate=15 %",
+            "shape.local_reach=8",
+        ],
         objective="clm",
     )
     assert recipe.phases[0].tokens == 2_000_000

@@ -26,7 +26,7 @@ from ettin.training.checkpoint import find_checkpoint, list_checkpoints, load_we
 from ettin.training.setup import build
 from ettin.training.trainer import train
 
-TIMES = {"tokens_per_second", "peak_memory_bytes"}
+TIMES = {"seconds", "tokens_per_second", "peak_memory_bytes"}
 
 
 def run(recipe: Recipe, out: Path, corpus: Path):

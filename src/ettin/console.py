@@ -77,7 +77,9 @@ class Progress:
         seconds = max(time.monotonic() - self.started, 1e-9)
         rate = self.done / seconds
         share = f"{100 * self.done / self.total:3.0f} %" if self.total else human(self.done)
-        parts = [f"{self.title}: {share}", note, f"{human(rate)}{self.unit}/s"]
+        parts = [f"{self.title}: {share}", note]
+        if self.unit:
+            parts.append(f"{human(rate)}{self.unit}/s")
         if self.total and rate:
             parts.append(f"{duration((self.total - self.done) / rate)} left")
         return "  ".join(part for part in parts if part)
@@ -90,7 +92,7 @@ def progress(title: str, *, total: float | None, unit: str = "") -> Iterator[Pro
     Args:
         title: what is being done.
         total: how much there is to do; None when unknown.
-        unit: what is counted, e.g. `B`.
+        unit: what is counted, e.g. `B`, to show a rate; none when the notes tell their own.
     """
     shown = Progress(title, total, unit)
     if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":

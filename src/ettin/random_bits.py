@@ -47,10 +47,20 @@ def scramble(counters: Integers) -> Integers:
     Returns:
         Same type and shape, all 64 bits random.
     """
-    # `>>` is arithmetic on signed integers; the masks make it logical.
-    counters = (counters ^ ((counters >> 30) & 0x3_FFFF_FFFF)) * _FIRST
-    counters = (counters ^ ((counters >> 27) & 0x1F_FFFF_FFFF)) * _SECOND
-    return counters ^ ((counters >> 31) & 0x1_FFFF_FFFF)
+    # `>>` is arithmetic on signed integers; the masks make it logical. In place from the second
+    # operation on: dropout makes millions of these, and memory is what it waits for.
+    bits = counters >> 30
+    bits &= 0x3_FFFF_FFFF
+    bits ^= counters
+    bits *= _FIRST
+    shifted = bits >> 27
+    shifted &= 0x1F_FFFF_FFFF
+    bits ^= shifted
+    bits *= _SECOND
+    shifted = bits >> 31
+    shifted &= 0x1_FFFF_FFFF
+    bits ^= shifted
+    return bits
 
 
 def key(*parts: int) -> int:

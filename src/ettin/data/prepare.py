@@ -109,8 +109,8 @@ def prepare(
     settings = Settings(lengths, packing, held_out, text_column, id_column, on_error)
     check_source_names(source.name for source in sources)
     _refuse_inside(out, sources)
-    loaded = load_tokenizer(tokenizer)
     found = list_files(sources)
+    loaded = load_tokenizer(tokenizer)
     identity = [[each.source, each.relative, each.size, each.mtime_ns] for each in found]
     made_from = {
         "tokenizer": loaded.fingerprint,

@@ -2,8 +2,8 @@
 
 Texts come from the held-out documents of a corpus, so the model has not seen them. An encoder
 fills single masked tokens; a decoder continues a beginning greedily, once with its key-value
-cache and once without, which must give the same text. Everything is chosen by position, not at
-random, so the same export gives the same page.
+cache and once without, which must give the same text, and once by drawing with a fixed seed. Texts
+are chosen by position, so the same export gives the same page.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ from ettin.files import Json
 from ettin.tokenizer import load_tokenizer
 
 SAMPLES = 6
-CONTEXT_TOKENS = 24
+CONTEXT_TOKENS = 40
 NEW_TOKENS = 32
 PREDICTIONS = 3
+TEMPERATURE, TOP_K, SAMPLING_SEED = 0.8, 40, 21
 
 _AUTO_CLASSES = {"modernbert": "AutoModelForMaskedLM", "modernbert-decoder": "AutoModelForCausalLM"}
 
@@ -156,7 +157,7 @@ def _interesting(tokenizer: Any, tokens: list[int]) -> int:
 
 @torch.no_grad()
 def _continue(model: Any, tokenizer: Any, passage: Passage) -> Json:
-    """Greedy continuation, with and without cache."""
+    """Greedy continuation, with and without cache, and a drawn one."""
     prompt = torch.tensor([passage.tokens[: CONTEXT_TOKENS + 1]])
     outputs = [
         model.generate(
@@ -168,10 +169,20 @@ def _continue(model: Any, tokenizer: Any, passage: Passage) -> Json:
         )[0, prompt.shape[1] :].tolist()
         for use_cache in (True, False)
     ]
+    torch.manual_seed(SAMPLING_SEED)
+    drawn = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=NEW_TOKENS,
+        do_sample=True,
+        temperature=TEMPERATURE,
+        top_k=TOP_K,
+    )[0, prompt.shape[1] :].tolist()
     special = set(tokenizer.special)
     return {
         "document": passage.document,
         "prompt": tokenizer.decode(prompt[0, 1:].tolist()),
         "text": tokenizer.decode([token for token in outputs[0] if token not in special]),
+        "drawn": tokenizer.decode([token for token in drawn if token not in special]),
         "cache_equal": outputs[0] == outputs[1],
     }

@@ -230,6 +230,7 @@ def _shown_samples(samples: Json) -> Json:
             {
                 "document": item.get("document"),
                 "prompt": item.get("prompt", ""),
+                "drawn": item.get("drawn"),
                 "text": item.get("text", ""),
             }
             for item in _objects(samples.get("generation"))

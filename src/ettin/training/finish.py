@@ -66,6 +66,7 @@ def finish(setup: Setup, out: Path, *, command: list[str]) -> RunSummary:
             "device": str(setup.device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "seconds": sum(line["seconds"] for line in lines[1:]),
             "tokens_per_second": statistics.median(line["tokens_per_second"] for line in lines[1:]),
             "peak_memory_bytes": max(line["peak_memory_bytes"] for line in lines[1:]),
         },

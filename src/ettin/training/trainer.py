@@ -145,6 +145,7 @@ def _loop(
                 "loss": loss,
                 "learning_rate": rate,
                 "grad_norm": gradient_norm,
+                "seconds": seconds,
                 "tokens_per_second": step.text_tokens / seconds,
                 "peak_memory_bytes": peak_memory_bytes(setup.device),
             }

@@ -1,0 +1,17 @@
+"""Every tolerance of the tests, in one place; none is ever loosened to make a test pass."""
+
+FP32 = 1e-5
+"""Same formula, other order of summation, in fp32: logits, attention outputs and gradients."""
+
+FP64 = 1e-12
+"""The same in float64, where rounding hides nothing: a wrong mask shows as 1e-3 and more."""
+
+BF16 = 2e-2
+"""Attention in bfloat16 against the float64 definition, as a share of the tensor's largest value
+(at least 1): bfloat16 holds numbers between 4 and 8 only to 1.6e-2, whatever is computed."""
+
+STANDARD_ERRORS = 4.0
+"""How far a sampled statistic may lie from its expectation: once in 16,000 draws by chance."""
+
+GOLDEN_LOSS = 3e-4
+"""Nats between a short training curve and the recorded one, other machines' kernels included."""
