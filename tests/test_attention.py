@@ -19,6 +19,8 @@ LENGTHS = {
     "one token": [1],
     "ragged, with empty documents": [0, 1, 2, 0, 130, 17, 63, 1, 200, 0],
     "window and its neighbours": [63, 64, 65, 66, 127, 128, 129],
+    "no longer than the window": [65, 3, 65],
+    "one longer than the window": [3, 66, 65],
     "one long document": [333],
     "many short documents": [3, 1, 2, 5, 4, 7] * 20,
     "a full number of blocks": [100, 28, 64],
@@ -140,12 +142,21 @@ def test_a_reach_longer_than_a_block_is_honoured(visibility: Visibility) -> None
 
 
 def test_no_mask_grows_with_the_square_of_the_stream() -> None:
-    tokens = 64 * 1024
-    boundaries = boundaries_of([1024] * 63 + [4] * 256)
+    boundaries = boundaries_of([1024] * 7 + [4] * 256)
     plan = AttentionPlan.of(boundaries, visibility="bidirectional", reach=64, device=CPU)
-    assert plan.blocks.mask.numel() == tokens * 3 * 64
-    shared = sum(mask.numel() for _, mask in plan.calls if mask is not None)
-    assert shared <= tokens * module.SHARED_CALL_TOKENS
+    assert plan.blocks.mask.numel() == plan.tokens * 192
+    shared = [mask.numel() for _, mask in plan.calls if mask is not None]
+    assert 0 < sum(shared) <= 1024 * 128
+
+
+@pytest.mark.parametrize("visibility", get_args(Visibility))
+@pytest.mark.parametrize("reach", [0, 7, 64])
+def test_every_row_of_every_mask_sees_something(reach: int, visibility: Visibility) -> None:
+    """Also the surplus queries of the last block: some kernels answer an empty row with NaN."""
+    boundaries = boundaries_of([130, 3, 4])
+    plan = AttentionPlan.of(boundaries, visibility=visibility, reach=reach, device=CPU)
+    assert (plan.blocks.mask == 0).any(-1).all()
+    assert all((mask == 0).any(-1).all() for _, mask in plan.calls if mask is not None)
 
 
 def test_plan_restarts_positions_and_drops_empty_documents() -> None:

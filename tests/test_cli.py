@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.recipes import tiny_values, write_recipe
 
 from ettin.arguments import spread
+from tests.recipes import tiny_values, write_recipe
 
 COMMANDS = [
     ["quickstart"],

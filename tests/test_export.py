@@ -8,7 +8,6 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from tests.recipes import tiny_recipe
 
 from ettin import export as exporting
 from ettin import files, huggingface
@@ -16,6 +15,7 @@ from ettin.errors import InputError
 from ettin.export import export
 from ettin.huggingface import reach_of, window_of
 from ettin.training.trainer import train
+from tests.recipes import tiny_recipe
 
 
 def make(where, out: Path, *, objective=None, dtype="float32"):
@@ -223,7 +223,7 @@ def test_a_truncated_checkpoint_is_refused(pair, tmp_path):
 
 
 def test_a_wrong_weight_is_caught(pair, tmp_path, monkeypatch):
-    real = exporting.to_decoder
+    real = huggingface.to_decoder
 
     def swapped(weights):
         named = real(weights)

@@ -90,9 +90,14 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkey
 
 def test_staging_leaves_nothing_when_it_fails_and_everything_when_it_does_not(tmp_path):
     target = tmp_path / "d"
-    with pytest.raises(ZeroDivisionError), files.staging(target) as partial:
-        (partial / "a").write_text("1")
-        1 / 0  # noqa: B018
+
+    def fails_half_way() -> None:
+        with files.staging(target) as partial:
+            (partial / "a").write_text("1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails_half_way()
     assert list(tmp_path.iterdir()) == []
     with files.staging(target) as partial:
         (partial / "a").write_text("1")

@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.recipes import tiny_recipe
-from tests.tolerances import GOLDEN_LOSS
 
 from ettin.console import read_json_lines
 from ettin.training.trainer import train
+from tests.recipes import tiny_recipe
+from tests.tolerances import GOLDEN_LOSS
 
 GOLDEN = Path(__file__).parent / "golden"
 

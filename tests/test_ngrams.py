@@ -9,7 +9,7 @@ from ettin.data.ngrams import DISCOUNT, fit, neighbours
 
 SIZE = 7
 CHUNKS = [[0, 2, 3, 2, 3, 1], [0, 3, 3, 4, 1], [0, 5, 2, 1]]
-TOKENS = np.array(sum(CHUNKS, []), np.int64)
+TOKENS = np.concatenate([np.array(chunk, np.int64) for chunk in CHUNKS])
 BOUNDARIES = np.cumsum([0, *map(len, CHUNKS)]).astype(np.int64)
 
 

@@ -22,8 +22,8 @@ def vocabulary() -> Vocabulary:
 def stream(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Chunks of BOS, text and EOS, of 3 to 41 tokens, with their boundaries and keys."""
     draw = np.random.default_rng(seed)
-    chunks = []
-    while sum(map(len, chunks)) < count:
+    chunks: list[np.ndarray] = []
+    while sum(len(chunk) for chunk in chunks) < count:
         text = draw.integers(4, 190, draw.integers(1, 40))
         chunks.append(np.concatenate([[BOS], text, [EOS]]))
     tokens = torch.from_numpy(np.concatenate(chunks))
@@ -123,10 +123,11 @@ def test_empty_chunks_and_single_tokens_ask_for_nothing():
 @pytest.mark.parametrize("labels", [0, 1, 255, 256, 700])
 def test_the_summed_loss_and_its_gradients_are_those_of_the_plain_formula(labels):
     generator = torch.Generator().manual_seed(labels)
-    double = {"dtype": torch.float64, "generator": generator}
-    features = torch.randn(labels, 16, **double).requires_grad_()
-    weight = torch.randn(SIZE, 16, **double).requires_grad_()
-    bias = torch.randn(SIZE, **double).requires_grad_()
+
+    def draw(*size: int) -> torch.Tensor:
+        return torch.randn(*size, dtype=torch.float64, generator=generator).requires_grad_()
+
+    features, weight, bias = draw(labels, 16), draw(SIZE, 16), draw(SIZE)
     right = torch.randint(0, SIZE, (labels,), generator=generator)
     inputs = (features, weight, bias)
     loss = summed_loss(*inputs, right)

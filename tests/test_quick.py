@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.recipes import tiny_recipe
 
 from ettin.data.corpus import Corpus
 from ettin.errors import InputError
 from ettin.evaluation.quick import passages, quick
 from ettin.export import export
 from ettin.training.trainer import train
+from tests.recipes import tiny_recipe
 
 
 @pytest.fixture(scope="module")

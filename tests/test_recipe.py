@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.recipes import tiny_recipe, tiny_values
 
 import ettin
 from ettin.errors import InputError
@@ -14,6 +13,7 @@ from ettin.numbers import parse_number
 from ettin.presets import SIZES
 from ettin.recipe import Dimensions, Phase, Recipe, Shape
 from ettin.recipe_file import load_recipe, resolve
+from tests.recipes import tiny_recipe, tiny_values
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,7 +1,6 @@
 """The clock, the learning rate and what is due, as tables."""
 
 import pytest
-from tests.recipes import tiny_recipe
 
 from ettin.schedules import (
     clock,
@@ -11,6 +10,7 @@ from ettin.schedules import (
     tag,
     total_steps,
 )
+from tests.recipes import tiny_recipe
 
 PHASE = tiny_recipe(
     phase_tokens=1000,

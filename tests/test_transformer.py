@@ -1,10 +1,13 @@
 """The transformer: names, counts, parity with `transformers`, isolation, dropout, weights."""
 
 import math
+from collections.abc import Callable
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from transformers import (
     ModernBertConfig,
@@ -17,7 +20,7 @@ from transformers import (
 from ettin.errors import InputError
 from ettin.model.transformer import Dropout, Transformer
 from ettin.presets import SIZES
-from ettin.random_bits import key, keys
+from ettin.random_bits import STRIDE, key, keys, scramble
 from ettin.recipe import Shape, Visibility
 from tests.tolerances import BF16, FP32, STANDARD_ERRORS
 
@@ -227,6 +230,34 @@ def test_dropout_rate_and_scale_are_right(channels: int) -> None:
         *((tokens, each) for each in dropped.float().mean(0)),
     ):
         assert abs(float(share) - rate) <= STANDARD_ERRORS * math.sqrt(rate * (1 - rate) / count)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_is_one_16_bit_comparison_for_each_channel(rate: float) -> None:
+    """The definition, in NumPy: what may never change between two releases."""
+    token_keys = keys(key(9), np.arange(500))
+    found = Dropout(rate, torch.from_numpy(token_keys)).scales(
+        layer=2, channels=10, dtype=torch.float32
+    )
+    counters = keys(key(2), token_keys)[:, None] + np.arange(3) * STRIDE
+    lanes = scramble(counters).view(np.int16)[:, :10].astype(np.int64) + 32_768
+    assert np.array_equal(found.numpy() == 0, lanes < round(rate * 65_536))
+
+
+def test_dropout_falls_on_the_output_projection_of_each_layer_by_its_own_index() -> None:
+    ours = model()
+    tokens, boundaries = stream([20])
+    dropout = Dropout(0.4, keys(key(1), torch.arange(20)))
+    dropped = ours(tokens, boundaries, visibility="causal", dropout=dropout)
+
+    def by_hand(index: int) -> Callable[[nn.Module, object, torch.Tensor], torch.Tensor]:
+        scales = dropout.scales(layer=index, channels=32, dtype=torch.float32)
+        return lambda _module, _inputs, projected: projected * scales
+
+    for index, layer in enumerate(ours.model.layers):
+        layer.get_submodule("attn.Wo").register_forward_hook(by_hand(index))
+    expected = ours(tokens, boundaries, visibility="causal")
+    assert (dropped - expected).abs().max() <= FP32
 
 
 def test_dropout_differs_between_layers_channels_and_keys() -> None:

@@ -46,8 +46,8 @@ def write_card(directory: Path, *, name: str, command: list[str]) -> None:
 # {_plain(name)}
 
 {"An" if kind == "encoder" else "A"} {kind} trained with ettin, one of a pair that shares shape,
-data and order ("Seq vs Seq", [arXiv 2507.11412](https://arxiv.org/abs/2507.11412)). It loads in stock
-`transformers` as `{auto_class}`, without remote code.
+data and order ("Seq vs Seq", [arXiv 2507.11412](https://arxiv.org/abs/2507.11412)). It loads in
+stock `transformers` as `{auto_class}`, without remote code.
 
 ```python
 from transformers import pipeline

@@ -101,8 +101,6 @@ def quickstart(text: list[Path], *, out: Path, tokens: int) -> QuickstartSummary
     if not chosen:
         chosen = [sysconfig.get_paths()["stdlib"], "--exclude", *NOT_LIBRARY]
         log.info("text: the sources of Python's standard library, without its tests")
-    recipe = out / "recipe.yaml"
-    _write_recipe(recipe, tokens)
     tokenizer, corpus = str(out / "tokenizer"), str(out / "corpus")
     _run(
         "tokenizer", "train", "--text", *chosen, "--vocab-size", str(VOCABULARY), "--out", tokenizer
@@ -111,6 +109,8 @@ def quickstart(text: list[Path], *, out: Path, tokens: int) -> QuickstartSummary
         *("prepare", "--text", *chosen, "--tokenizer", tokenizer),
         *("--context-length", str(CONTEXT_LENGTH), "--out", corpus),
     )
+    recipe = out / "recipe.yaml"
+    _write_recipe(recipe, tokens)
     for name, objective in _TWINS.items():
         run, export = str(out / "runs" / name), str(out / "exports" / name)
         _run("train", str(recipe), "--corpus", corpus, "--objective", objective, "--out", run)

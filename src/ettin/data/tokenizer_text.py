@@ -1,9 +1,12 @@
 """Train a tokenizer on files: what `ettin tokenizer train` does."""
 
+from itertools import chain
 from pathlib import Path
 
 from ettin import files
+from ettin.data.prepared_summary import nothing_found
 from ettin.data.sources import Source, Tally, list_files, read_documents
+from ettin.errors import InputError
 from ettin.tokenizer import Fertility, Tokenizer
 from ettin.tokenizer_training import train_tokenizer
 
@@ -35,9 +38,13 @@ def train(
     """
     source = Source("text", tuple(paths), exclude=exclude)
     identity = [[each.relative, each.size, each.mtime_ns] for each in list_files([source])]
-    documents = read_documents(source, tally=Tally(), text_column=text_column)
+    tally = Tally()
+    documents = read_documents(source, tally=tally, text_column=text_column)
+    first = next(documents, None)
+    if first is None:
+        raise InputError(nothing_found(source, tally))
     return train_tokenizer(
-        (document.text for document in documents),
+        (document.text for document in chain([first], documents)),
         vocab_size=vocab_size,
         out=out,
         made_from={"text": files.fingerprint(identity)},

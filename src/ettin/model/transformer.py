@@ -64,7 +64,8 @@ class Dropout:
         """Factors for the values of one layer: 0, or 1 / (1 − rate).
 
         Equal on every device and for every way of laying rows out in batches: each 64-bit hash
-        of (key, layer, channel // 4) is four 16-bit numbers, compared with a threshold.
+        of (key, layer, channel // 4) is four signed 16-bit numbers, lowest bits first, of which
+        the `threshold` smallest values mean zero.
 
         Returns:
             [tokens, channels] in `dtype`.

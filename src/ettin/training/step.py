@@ -28,19 +28,12 @@ class MicroBatch:
     task: Task
 
     def to(self, device: torch.device) -> "MicroBatch":
-        """The same on a device."""
-        if device.type == "cpu":
-            return self
-        stream = Stream(
-            *(
-                getattr(self.stream, name).to(device)
-                for name in ("tokens", "boundaries", "position_keys")
-            )
+        """The same on a device, but for the boundaries, which the model reads on the CPU."""
+        stream, task = self.stream, self.task
+        return MicroBatch(
+            Stream(stream.tokens.to(device), stream.boundaries, stream.position_keys.to(device)),
+            Task(task.inputs.to(device), task.positions.to(device), task.labels.to(device)),
         )
-        task = Task(
-            *(getattr(self.task, name).to(device) for name in ("inputs", "positions", "labels"))
-        )
-        return MicroBatch(stream, task)
 
 
 @dataclass(frozen=True)
