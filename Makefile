@@ -13,7 +13,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help quickstart test test-slow check golden clean
+.PHONY: help quickstart test test-slow check docs golden clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,6 +33,10 @@ check: $(STAMP) ## lint, format, types, and the contracts of the source tree
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(PYTEST) -q tests/test_floors.py tests/test_documentation.py tests/test_requirements.py
+
+docs: $(STAMP) ## the documentation, as pages in site/; needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "pages: site/index.html"
 
 golden: $(STAMP) ## rewrite the golden files; look at the difference before you keep it
 	ETTIN_REGENERATE_GOLDEN=1 $(PYTEST) tests/test_golden.py

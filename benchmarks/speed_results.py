@@ -101,7 +101,7 @@ def summarise(repeats: list[Repeat], *, flops_per_token: float, matmul_rate: flo
 def table(results: Json) -> str:
     """The cells of a result file as aligned text, one line a cell; medians, [lowest – highest]."""
     header = ("cell", "ettin tokens/s", "transformers tokens/s", "ratio", "of matmul rate", "text")
-    rows = [header]
+    rows: list[tuple[str, ...]] = [header]
     for cell in results["cells"]:
         summary = cell["summary"]
         rates = [_shown(summary[name]["text_tokens_per_second"], ",.0f") for name in (OURS, THEIRS)]
@@ -140,7 +140,7 @@ def draw(results: Json, path: Path) -> None:
     points = [_point(cell, name) for cell in results["cells"] for name in (OURS, THEIRS)]
     hardware = results["hardware"]
     place = {"y": alt.Y("contender:N", sort=[OURS, THEIRS], title=None)}
-    base = alt.Chart(alt.Data(values=points)).properties(width=460, height=44)
+    base = alt.Chart(alt.InlineData(values=points)).properties(width=460, height=44)
     bars = base.mark_bar(height=15).encode(
         x=alt.X("median:Q", title="text tokens per second, fp32, padding not counted"),
         color=alt.Color(
@@ -150,7 +150,7 @@ def draw(results: Json, path: Path) -> None:
     )
     lines = base.mark_rule(color=INK).encode(x="lowest:Q", x2="highest:Q", **place)
     texts = base.mark_text(align="left", dx=8, color=INK).encode(
-        x="highest:Q", text="text", **place
+        x="highest:Q", text="text:N", **place
     )
     facet = alt.Row(
         "cell:N",

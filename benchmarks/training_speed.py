@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class PaddedBatch:
 def pad(batch: MicroBatch, *, objective: Objective, pad_id: int) -> PaddedBatch:
     """Our batch, padded."""
     edges = batch.stream.boundaries.tolist()
-    lengths = [right - left for left, right in zip(edges, edges[1:], strict=False)]
+    lengths = [right - left for left, right in pairwise(edges)]
     asked = torch.full_like(batch.task.inputs, NO_LABEL)
     if objective == "clm":
         asked = batch.task.inputs
@@ -99,7 +99,7 @@ def pad(batch: MicroBatch, *, objective: Objective, pad_id: int) -> PaddedBatch:
         asked[batch.task.positions + ANSWER_OFFSETS[objective]] = batch.task.labels
 
     def rows(flat: Tensor, filler: int) -> Tensor:
-        chunks = list(flat.split(lengths))
+        chunks = list(torch.split(flat, lengths))
         return torch.nn.utils.rnn.pad_sequence(chunks, batch_first=True, padding_value=filler)
 
     return PaddedBatch(
@@ -300,7 +300,7 @@ def _time(train: Callable[[Any], None], batches: list[Any]) -> float:
 
 
 def _flops_per_token(setup: Setup, step: Step) -> float:
-    """Useful FLOP a text token: a token's global layers see its own chunk, Σ n² / Σ n on average."""
+    """Useful FLOP a text token; its global layers see its own chunk: Σ n² / Σ n on average."""
     lengths = step.micro_batches[0].stream.boundaries.diff().double()
     return setup.model.shape.flops_per_token(
         context_length=round(((lengths**2).sum() / lengths.sum()).item()),

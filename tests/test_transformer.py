@@ -235,7 +235,8 @@ def test_dropout_rate_and_scale_are_right(channels: int) -> None:
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_is_one_16_bit_comparison_for_each_channel(rate: float) -> None:
     """The definition, in NumPy: what may never change between two releases."""
-    token_keys = keys(key(9), np.arange(500))
+    # So many that each of the 65,536 numbers comes up, those next to the threshold included.
+    token_keys = keys(key(9), np.arange(100_000))
     found = Dropout(rate, torch.from_numpy(token_keys)).scales(
         layer=2, channels=10, dtype=torch.float32
     )

@@ -158,6 +158,8 @@ def write_manifest(
     Returns:
         The manifest as written.
     """
+    for leftover in directory.rglob(".*.tmp"):
+        leftover.unlink()  # of a process killed inside `write_atomic`
     manifest: Json = {
         "kind": kind,
         "format": FORMAT,

@@ -80,7 +80,9 @@ class Run:
 
     def series(self, key: str) -> list[tuple[float, float]]:
         """(text tokens, value) for each line of the metrics that holds a finite `key`."""
-        pairs = ((number(line.get("tokens")), number(line.get(key))) for line in self.metrics)
+        untrained = {"tokens": 0, "validation_loss": self.facts.get("initial_validation_loss")}
+        lines = (untrained, *self.metrics)
+        pairs = ((number(line.get("tokens")), number(line.get(key))) for line in lines)
         return [(at, value) for at, value in pairs if at is not None and value is not None]
 
 

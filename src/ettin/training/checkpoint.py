@@ -127,6 +127,12 @@ def _finished(run: Path) -> list[Path]:
     return sorted(whole, key=lambda path: int(re.sub(r"\D", "", path.name)))
 
 
+def discard_leftovers(run: Path) -> None:
+    """Remove what a killed process left half written among a run's checkpoints."""
+    for path in (run / FOLDER).glob("*.partial"):
+        shutil.rmtree(path)
+
+
 def find_checkpoint(where: str) -> Checkpoint:
     """The checkpoint that a person names: its directory, `RUN@TAG`, or `RUN` for the last.
 

@@ -59,6 +59,7 @@ def finish(setup: Setup, out: Path, *, command: list[str]) -> RunSummary:
             "nominal_tokens": clock(phase, last["step"]),
             "loss": last["loss"],
             "validation_loss": last["validation_loss"],
+            "initial_validation_loss": checkpoints[0].state["validation_loss"],
             "baselines": baselines,
             "ledger_hash": checkpoints[-1].state["ledger_hash"],
             "recipe_fingerprint": recipe.fingerprint,
@@ -66,9 +67,9 @@ def finish(setup: Setup, out: Path, *, command: list[str]) -> RunSummary:
             "device": str(setup.device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
-            "seconds": sum(line["seconds"] for line in lines[1:]),
-            "tokens_per_second": statistics.median(line["tokens_per_second"] for line in lines[1:]),
-            "peak_memory_bytes": max(line["peak_memory_bytes"] for line in lines[1:]),
+            "seconds": sum(line["seconds"] for line in lines),
+            "tokens_per_second": statistics.median(line["tokens_per_second"] for line in lines),
+            "peak_memory_bytes": max(line["peak_memory_bytes"] for line in lines),
         },
     )
     return directory.summary(out)

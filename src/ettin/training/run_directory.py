@@ -60,8 +60,9 @@ def begin(
     Raises:
         InputError: `run` holds something that is not a run.
     """
-    leftovers = {RECIPE, TOKENIZER, SAMPLE}
-    if run.exists() and not {path.name for path in run.iterdir()} <= leftovers:
+    begun = {RECIPE, TOKENIZER, SAMPLE}
+    found = {path.name for path in run.iterdir()} if run.exists() else set()
+    if not {name for name in found if not name.endswith(".tmp")} <= begun:
         files.refuse_occupied(run)
     run.mkdir(parents=True, exist_ok=True)
     shutil.copytree(corpus.tokenizer_directory, run / TOKENIZER, dirs_exist_ok=True)

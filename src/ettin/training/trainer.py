@@ -28,7 +28,12 @@ from ettin.model.transformer import Transformer
 from ettin.recipe import Recipe
 from ettin.schedules import clock, falls_on, learning_rate_factor, tag, total_steps
 from ettin.training import run_directory as directory
-from ettin.training.checkpoint import newest_checkpoint, restore, save_checkpoint
+from ettin.training.checkpoint import (
+    discard_leftovers,
+    newest_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from ettin.training.device import autocast, measure_matmul_rate, peak_memory_bytes
 from ettin.training.finish import finish
 from ettin.training.optimizer import set_learning_rate
@@ -47,12 +52,14 @@ class Position:
         step: optimiser steps done.
         tokens: text tokens trained on.
         ledger_hash: the ledger's running hash.
+        validation_loss: as last measured, nats per label.
     """
 
     fresh: bool
     step: int = 0
     tokens: int = 0
     ledger_hash: str = ledger.EMPTY
+    validation_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,9 @@ def train(recipe: Recipe, *, out: Path, corpus_path: Path, command: list[str]) -
         with logged_to(out.with_name(out.name + ".log")), _signals() as asked_to_stop:
             position = _resume(setup, out)
             _announce(setup, position)
-            with _records(out, position=position) as records:
-                if position.fresh:
-                    _begin(setup, out, position, records=records, command=command)
+            if position.fresh:
+                _begin(setup, out, position, command=command)
+            with _records(out, keep_until=position.step) as records:
                 _loop(
                     setup,
                     out,
@@ -107,11 +114,9 @@ def train(recipe: Recipe, *, out: Path, corpus_path: Path, command: list[str]) -
             return finish(setup, out, command=command)
 
 
-def _begin(
-    setup: Setup, out: Path, position: Position, *, records: Records, command: list[str]
-) -> None:
+def _begin(setup: Setup, out: Path, position: Position, *, command: list[str]) -> None:
     """Measure and keep the untrained model: `step0` is a checkpoint like any other."""
-    records.metrics.write({**_place(setup, position), "validation_loss": setup.validate()})
+    position.validation_loss = setup.validate()
     _save(setup, out, position, command=command, permanent=True)
 
 
@@ -150,7 +155,7 @@ def _loop(
                 "peak_memory_bytes": peak_memory_bytes(setup.device),
             }
             if falls_on(phase, step.number, phase.validate_every_tokens):
-                line["validation_loss"] = setup.validate()
+                line["validation_loss"] = position.validation_loss = setup.validate()
             records.metrics.write(line)
             _draw(records.board, line)
             _show(shown, setup, line, matmul_rate=matmul_rate)
@@ -250,6 +255,7 @@ def _save(
         state={
             **_place(setup, position),
             "ledger_hash": position.ledger_hash,
+            "validation_loss": position.validation_loss,
             "objective": recipe.objective,
             "size": recipe.size,
             "shape": setup.model.shape.model_dump(),
@@ -266,6 +272,7 @@ def _save(
 
 def _resume(setup: Setup, out: Path) -> Position:
     """Load the newest good checkpoint of a run; the start when there is none."""
+    discard_leftovers(out)
     checkpoint = newest_checkpoint(out)
     if checkpoint is None:
         return Position(fresh=True)
@@ -277,17 +284,17 @@ def _resume(setup: Setup, out: Path) -> Position:
         step=state["step"],
         tokens=state["tokens"],
         ledger_hash=state["ledger_hash"],
+        validation_loss=state["validation_loss"],
     )
 
 
 @contextmanager
-def _records(out: Path, *, position: Position) -> Iterator[Records]:
-    """Open the files that steps append to, cut to the position where the run goes on."""
-    kept = -1 if position.fresh else position.step
+def _records(out: Path, *, keep_until: int) -> Iterator[Records]:
+    """Open the files that steps append to, cut to the step after which the run goes on."""
     with (
-        JsonLines(out / directory.METRICS, keep_until=kept) as metrics,
-        JsonLines(out / directory.LEDGER, keep_until=kept) as book,
-        SummaryWriter(str(out / "tensorboard"), purge_step=kept + 1) as board,
+        JsonLines(out / directory.METRICS, keep_until=keep_until) as metrics,
+        JsonLines(out / directory.LEDGER, keep_until=keep_until) as book,
+        SummaryWriter(str(out / "tensorboard"), purge_step=keep_until + 1) as board,
     ):
         yield Records(metrics, book, board)
 
