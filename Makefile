@@ -13,7 +13,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help quickstart test test-slow check docs golden clean
+.PHONY: help quickstart test test-slow check docs golden bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,6 +41,9 @@ docs: $(STAMP) ## the documentation, as pages in site/; needs no network
 golden: $(STAMP) ## rewrite the golden files; look at the difference before you keep it
 	ETTIN_REGENERATE_GOLDEN=1 $(PYTEST) tests/test_golden.py
 	git --no-pager diff --stat -- tests
+
+bench: $(STAMP) ## training speed against stock transformers; goes on where it stopped [QUICK=1] [ARGS=…]
+	$(BIN)/python -m benchmarks.training_speed $(if $(QUICK),--quick) $(ARGS)
 
 clean: ## remove caches (.venv and everything trained stay)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build

@@ -124,6 +124,10 @@ def table(results: Json) -> str:
         for row in rows
     ]
     lines += ["", "text: share of the padded positions that hold text"]
+    commits = {cell["commit"] for cell in results["cells"]}
+    if len(commits) > 1:
+        lines += ["", "The cells are of different commits:"]
+        lines += [f"  {Cell(**each['cell']).label}: {each['commit']}" for each in results["cells"]]
     return "\n".join(lines)
 
 
@@ -181,7 +185,7 @@ def _point(cell: Json, name: str) -> Json:
     rates = cell["summary"][name]["text_tokens_per_second"]
     text = f"{rates['median']:,.0f}"
     if name == OURS:
-        text += f"   {cell['summary']['ratio']['median']:.2f} ×"
+        text += f"  ({cell['summary']['ratio']['median']:.2f} ×)"
     return {**rates, "cell": Cell(**cell["cell"]).label, "contender": name, "text": text}
 
 
@@ -235,8 +239,6 @@ def open_results(folder: Path, *, commit: str) -> tuple[Path, Json]:
     return path, {
         "date": today,
         "hardware": machine,
-        "python": platform.python_version(),
-        "versions": files.versions("torch", "transformers", "torch-optimi"),
         "cells": [],
     }
 

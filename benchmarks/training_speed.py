@@ -18,6 +18,7 @@ tokens, never in padding.
 
 import argparse
 import os
+import platform
 import sys
 import sysconfig
 import tempfile
@@ -143,6 +144,8 @@ def settings_of(cell: Cell, *, repeats: int, corpus: Corpus) -> Json:
         "device": "cpu",
         "transformers_optimizer": "AdamW(fused=True), gradients clipped at 1.0",
         "text": files.fingerprint(corpus.facts["sources"]),
+        "python": platform.python_version(),
+        "versions": files.versions("torch", "transformers", "torch-optimi"),
     }
 
 
@@ -257,6 +260,7 @@ def measure(cell: Cell, *, corpus: Corpus, settings: Json) -> Json:
     matmul_rate = measure_matmul_rate(setup.device, setup.precision)
     repeats = []
     number = 0
+    # Turn −1 warms up and is not counted.
     for turn in range(-1, settings["repeats"]):
         count = settings["steps_per_repeat"] if turn >= 0 else settings["warm_up_steps"]
         numbers = range(number + 1, number + count + 1)
@@ -264,11 +268,12 @@ def measure(cell: Cell, *, corpus: Corpus, settings: Json) -> Json:
         steps = [setup.load(each) for each in numbers]
         batches = [padded(step) for step in steps]
         seconds = [0.0, 0.0]
+        # Who comes first changes from turn to turn: a drift of the machine's speed favours nobody.
         for which in (0, 1) if turn % 2 else (1, 0):
-            if which:
-                seconds[1] = _time(theirs.train, batches)
-            else:
-                seconds[0] = _time(ours.train, list(numbers))
+            contender: tuple[Callable[[Any], None], list[Any]] = (
+                (theirs.train, batches) if which else (ours.train, list(numbers))
+            )
+            seconds[which] = _time(*contender)
         if turn >= 0:
             repeats.append(Repeat(sum(step.text_tokens for step in steps), *seconds))
     matmul_rate = max(matmul_rate, measure_matmul_rate(setup.device, setup.precision))
@@ -277,6 +282,7 @@ def measure(cell: Cell, *, corpus: Corpus, settings: Json) -> Json:
     return {
         "cell": asdict(cell),
         "settings": settings,
+        "transformers_attention": theirs.model.config._attn_implementation,
         "loss": {**losses, "difference": difference},
         "text_share_of_padded": mask.float().mean().item(),
         "chunks_of_first_step": len(mask),

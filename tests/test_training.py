@@ -247,3 +247,11 @@ def test_the_optimiser_decays_matrices_and_keeps_vectors(corpus_directory):
     assert decayed["model.layers.0.mlp.Wi.weight"] == 5e-4
     assert decayed["decoder.bias"] == decayed["model.final_norm.weight"] == 0
     assert len(decayed) == len(names)
+
+
+def test_a_profile_is_a_trace_beside_the_run(corpus_directory, tmp_path):
+    out = tmp_path / "run"
+    train(tiny_recipe(), out=out, corpus_path=corpus_directory, command=[], profile=True)
+    trace = json.loads((tmp_path / "run.trace.json").read_text())
+    assert any("aten::" in event.get("name", "") for event in trace["traceEvents"])
+    assert files.verify(out) == []

@@ -192,6 +192,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Trace three steps.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train one twin; the same command goes on with a run that was interrupted."""
@@ -210,7 +211,7 @@ def train(
         return
     from ettin.training.trainer import train as stage
 
-    summary = stage(loaded, out=out, corpus_path=where, command=_command())
+    summary = stage(loaded, out=out, corpus_path=where, command=_command(), profile=profile)
     facts = {
         "run": str(summary.run),
         "checkpoints": list(summary.checkpoints),

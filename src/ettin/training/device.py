@@ -3,7 +3,9 @@
 import resource
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -66,6 +68,31 @@ def measure_matmul_rate(device: torch.device, precision: torch.dtype) -> float:
         product[0, 0].item()  # waits for the device
         best = max(best, 2 * _MATMUL_SIZE**3 / (time.perf_counter() - begun))
     return best
+
+
+@contextmanager
+def traced(path: Path, *, wanted: bool) -> Iterator[Callable[[], None]]:
+    """Trace what three steps compute, after three to warm up.
+
+    Args:
+        path: the trace, as Chrome and Perfetto read it.
+        wanted: nothing is traced otherwise.
+
+    Yields:
+        To be called after every step.
+    """
+    if not wanted:
+        yield lambda: None
+        return
+    from torch import profiler
+
+    def keep(trace: profiler.profile) -> None:
+        trace.export_chrome_trace(str(path))
+        log.info("three steps are traced in %s", path)
+
+    schedule = profiler.schedule(wait=1, warmup=2, active=3, repeat=1)
+    with profiler.profile(schedule=schedule, on_trace_ready=keep) as trace:
+        yield trace.step
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import torch
 from torch import Tensor
@@ -34,11 +33,12 @@ from ettin.training.checkpoint import (
     restore,
     save_checkpoint,
 )
-from ettin.training.device import autocast, measure_matmul_rate, peak_memory_bytes
+from ettin.training.device import autocast, measure_matmul_rate, peak_memory_bytes, traced
 from ettin.training.finish import finish
 from ettin.training.optimizer import set_learning_rate
 from ettin.training.run_directory import RunSummary
 from ettin.training.setup import Setup, build, start_facts
+from ettin.training.signals import listening
 from ettin.training.step import Step, micro_batch_loss
 from ettin.training.validation import held_out_sample
 
@@ -71,7 +71,14 @@ class Records:
     board: SummaryWriter
 
 
-def train(recipe: Recipe, *, out: Path, corpus_path: Path, command: list[str]) -> RunSummary:
+def train(
+    recipe: Recipe,
+    *,
+    out: Path,
+    corpus_path: Path,
+    command: list[str],
+    profile: bool = False,
+) -> RunSummary:
     """Train one twin, or go on with a run that was interrupted.
 
     Args:
@@ -79,6 +86,7 @@ def train(recipe: Recipe, *, out: Path, corpus_path: Path, command: list[str]) -
         out: the run directory; begun, resumed, or recognised as finished.
         corpus_path: a finished corpus with rows of the phase's context length.
         command: the command line, for the manifest.
+        profile: trace three steps into `<out>.trace.json`, for chrome://tracing or Perfetto.
 
     Raises:
         InputError: `out` holds another run, or the corpus does not fit the recipe.
@@ -97,7 +105,7 @@ def train(recipe: Recipe, *, out: Path, corpus_path: Path, command: list[str]) -
         if files.is_finished(out):
             log.info("%s is finished already; nothing to do", out)
             return directory.summary(out)
-        with logged_to(out.with_name(out.name + ".log")), _signals() as asked_to_stop:
+        with logged_to(out.with_name(out.name + ".log")), listening() as asked_to_stop:
             position = _resume(setup, out)
             _announce(setup, position)
             if position.fresh:
@@ -110,6 +118,7 @@ def train(recipe: Recipe, *, out: Path, corpus_path: Path, command: list[str]) -
                     records=records,
                     command=command,
                     asked_to_stop=asked_to_stop,
+                    profile=profile,
                 )
             return finish(setup, out, command=command)
 
@@ -128,6 +137,7 @@ def _loop(
     records: Records,
     command: list[str],
     asked_to_stop: list[int],
+    profile: bool,
 ) -> None:
     """All steps from `position` to the end of the phase."""
     phase, last = setup.phase, total_steps(setup.phase)
@@ -135,6 +145,7 @@ def _loop(
     with (
         closing(prefetched(setup.load, range(position.step + 1, last + 1))) as steps,
         progress(setup.recipe.objective, total=clock(phase, last)) as shown,
+        traced(out.with_name(out.name + ".trace.json"), wanted=profile) as next_step,
     ):
         for step in steps:
             started = time.perf_counter()
@@ -142,6 +153,7 @@ def _loop(
             rate = setup.recipe.peak_lr * factor
             loss, gradient_norm = _optimise(setup, step, learning_rate=rate)
             seconds = time.perf_counter() - started
+            next_step()
             position.step = step.number
             position.tokens += step.text_tokens
             position.ledger_hash = _record(records.ledger, step, previous=position.ledger_hash)
@@ -314,23 +326,3 @@ def _announce(setup: Setup, position: Position) -> None:
         setup.device,
         torch.get_num_threads(),
     )
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM; the second one leaves at once, as if nobody had listened."""
-    caught: list[int] = []
-
-    def catch(number: int, _: FrameType | None) -> None:
-        caught.append(number)
-        log.info(
-            "%s: saving after this step; once more to leave at once", signal.Signals(number).name
-        )
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
