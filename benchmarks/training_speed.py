@@ -72,6 +72,8 @@ LEARNING_RATE = 1e-4
 GREATEST_LOSS_DIFFERENCE = 1e-4
 NO_LABEL = -100
 
+_Run = tuple[Callable[[Any], None], list[Any]]
+
 
 @dataclass(frozen=True)
 class PaddedBatch:
@@ -247,10 +249,10 @@ def measure(cell: Cell, *, corpus: Corpus, settings: Json) -> Json:
     setup = build(recipe_of(cell, settings), corpus=corpus)
     load_before = os.getloadavg()
     ours, theirs = Ours(setup), Theirs(setup)
-    pad_id = corpus.special.pad
 
     def padded(step: Step) -> PaddedBatch:
-        return pad(step.micro_batches[0], objective=cell.objective, pad_id=pad_id)
+        (batch,) = step.micro_batches
+        return pad(batch, objective=cell.objective, pad_id=corpus.special.pad)
 
     first = setup.load(1)
     losses = {"ettin": ours.loss(first).item(), "transformers": theirs.loss(padded(first)).item()}
@@ -258,34 +260,32 @@ def measure(cell: Cell, *, corpus: Corpus, settings: Json) -> Json:
     if not difference <= GREATEST_LOSS_DIFFERENCE:
         raise AssertionError(f"{cell.label}: the losses differ, nothing to compare: {losses}")
     matmul_rate = measure_matmul_rate(setup.device, setup.precision)
-    repeats = []
-    number = 0
-    # Turn −1 warms up and is not counted.
-    for turn in range(-1, settings["repeats"]):
+    repeats: list[Repeat] = []
+    timed: list[Step] = []
+    positions = number = 0
+    for turn in range(-1, settings["repeats"]):  # turn −1 warms up and is not counted
         count = settings["steps_per_repeat"] if turn >= 0 else settings["warm_up_steps"]
         numbers = range(number + 1, number + count + 1)
         number += count
         steps = [setup.load(each) for each in numbers]
         batches = [padded(step) for step in steps]
+        runs: list[_Run] = [(ours.train, list(numbers)), (theirs.train, batches)]
         seconds = [0.0, 0.0]
         # Who comes first changes from turn to turn: a drift of the machine's speed favours nobody.
         for which in (0, 1) if turn % 2 else (1, 0):
-            contender: tuple[Callable[[Any], None], list[Any]] = (
-                (theirs.train, batches) if which else (ours.train, list(numbers))
-            )
-            seconds[which] = _time(*contender)
+            seconds[which] = _time(*runs[which])
         if turn >= 0:
             repeats.append(Repeat(sum(step.text_tokens for step in steps), *seconds))
+            timed += steps
+            positions += sum(batch.input_ids.numel() for batch in batches)
+    flops = _flops_per_token(setup, timed)
     matmul_rate = max(matmul_rate, measure_matmul_rate(setup.device, setup.precision))
-    flops = _flops_per_token(setup, first)
-    mask = padded(first).attention_mask
     return {
         "cell": asdict(cell),
         "settings": settings,
         "transformers_attention": theirs.model.config._attn_implementation,
         "loss": {**losses, "difference": difference},
-        "text_share_of_padded": mask.float().mean().item(),
-        "chunks_of_first_step": len(mask),
+        "text_share_of_padded": sum(step.text_tokens for step in timed) / positions,
         "flops_per_token": flops,
         "matmul_flops_per_second": matmul_rate,
         "summary": summarise(repeats, flops_per_token=flops, matmul_rate=matmul_rate),
@@ -305,12 +305,13 @@ def _time(train: Callable[[Any], None], batches: list[Any]) -> float:
     return time.perf_counter() - started
 
 
-def _flops_per_token(setup: Setup, step: Step) -> float:
+def _flops_per_token(setup: Setup, steps: list[Step]) -> float:
     """Useful FLOP a text token; its global layers see its own chunk: Σ n² / Σ n on average."""
-    lengths = step.micro_batches[0].stream.boundaries.diff().double()
+    batches = [batch for step in steps for batch in step.micro_batches]
+    lengths = torch.cat([batch.stream.boundaries.diff().double() for batch in batches])
     return setup.model.shape.flops_per_token(
         context_length=round(((lengths**2).sum() / lengths.sum()).item()),
-        labelled=step.labels / step.text_tokens,
+        labelled=sum(step.labels for step in steps) / sum(step.text_tokens for step in steps),
         visibility=setup.recipe.visibility,
     )
 
@@ -329,9 +330,9 @@ def main() -> None:
     version = commit(ROOT)
     path, results = open_results(given.out, commit=version)
     corpus = library_corpus()
-    lengths = CONTEXT_LENGTHS[: 1 if given.quick else None]
-    sizes = SIZES[: 1 if given.quick else None]
-    for threads, size, length, objective in product(given.threads, sizes, lengths, OBJECTIVES):
+    kept = 1 if given.quick else None
+    every = product(given.threads, SIZES[:kept], CONTEXT_LENGTHS[:kept], OBJECTIVES)
+    for threads, size, length, objective in every:
         cell = Cell(size, objective, length, threads)
         settings = settings_of(cell, repeats=given.repeats, corpus=corpus)
         if is_measured(results, cell, commit=version, settings=settings):

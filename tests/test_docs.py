@@ -13,11 +13,18 @@ import typer
 from packaging.requirements import Requirement
 from pydantic_core import PydanticUndefined
 
+from ettin import files
 from ettin.arguments import spread
 from ettin.cli import app
+from ettin.console import read_json_lines
+from ettin.evaluation.quick import quick
+from ettin.export import export
 from ettin.presets import Size
 from ettin.recipe import Dimensions, Phase, Recipe, Strict
 from ettin.recipe_file import load_recipe
+from ettin.report.page import make_report
+from ettin.training.trainer import train
+from tests.recipes import tiny_recipe
 from tests.test_requirements import LOCK, project, read_lock, unsatisfied
 
 ROOT = Path(__file__).parent.parent
@@ -91,7 +98,7 @@ def _default(value: Any) -> str:
         return "required"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return "none" if value in (None, {}) else f"`{value}`"
+    return "optional" if value in (None, {}) else f"`{value}`"
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -105,6 +112,81 @@ def test_a_key_that_drifted_is_seen() -> None:
     line = "| `mask_rate` | number ≥ 0, ≤ 1 | `{}` | Share. |\n"
     assert documented("## Phase: a stretch\n" + line.format(0.3)) == {"Phase": true}
     assert documented("## Phase\n" + line.format(0.4)) != {"Phase": true}
+
+
+# --- formats.md
+
+
+def fields_of(section: str) -> tuple[set[str], set[str]]:
+    """What a section of formats.md names at all, and what its tables list as fields."""
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    body = re.split(r"^## ", text, flags=re.MULTILINE)
+    (found,) = [each for each in body if each.startswith(section + "\n")]
+    rows = re.findall(r"^\| Field \|.*?\n\n", found + "\n\n", re.MULTILINE | re.DOTALL)
+    first = [line.split("|")[1] for row in rows for line in row.splitlines()[2:] if line]
+    return set(SPAN.findall(FENCE.sub("", found))), set(SPAN.findall(" ".join(first)))
+
+
+@pytest.fixture(scope="module")
+def made(corpus_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of each kind, as small as they come."""
+    out = tmp_path_factory.mktemp("made")
+    steps = {"tokens": 2 * 6 * 64, "warmup_tokens": 0, "decay_tokens": 0}
+    never = {"save_every_tokens": None, "validate_every_tokens": None}
+    changes = {f"phase_{key}": value for key, value in {**steps, **never}.items()}
+    recipe = tiny_recipe(ngram_baselines=True, **changes)
+    for name, each in (("encoder", recipe), ("decoder", recipe.twin())):
+        train(each, out=out / name, corpus_path=corpus_directory, command=[])
+        export(
+            str(out / name), out=out / "exports" / name, objective=None, dtype="float32", command=[]
+        )
+    model = out / "exports" / "encoder"
+    export(str(model), out=out / "converted", objective="clm", dtype="float32", command=[])
+    for name in ("encoder", "decoder"):
+        quick(out / "exports" / name, corpus_path=corpus_directory, out=out / "results", command=[])
+    make_report([out / "encoder", out / "results"], out=out / "report", command=[])
+    return out
+
+
+def written(made: Path, corpus: Path, tokenizer: Path) -> dict[str, set[str]]:
+    """Section of formats.md → the fields that its files really have."""
+    facts = {
+        kind: set(files.read_manifest(path)["facts"])
+        for kind, path in {
+            "Tokenizer": tokenizer,
+            "Corpus": corpus,
+            "Run": made / "encoder",
+            "Checkpoint": made / "encoder" / "checkpoints" / "step0",
+            "Export": made / "converted",
+            "Report": made / "report",
+        }.items()
+    }
+    run, exported = made / "encoder", made / "converted"
+    (source, *_) = files.read_manifest(corpus)["facts"]["sources"].values()
+    facts["Corpus"] |= set(source) | set(source["rows"]["64"])
+    for name in ("metrics.jsonl", "ledger.jsonl"):
+        facts["Run"] |= {key for line in read_json_lines(run / name) for key in line}
+    for name in ("start.json", "baselines.json", "sample.json"):
+        facts["Run"] |= set(files.read_json(run / name))
+    for name in ("state.json", "index.json"):
+        facts["Checkpoint"] |= set(files.read_json(run / "checkpoints" / "step0" / name))
+    facts["Export"] |= set(files.read_json(exported / "parity.json"))
+    facts["Export"] |= set(files.read_json(exported / "config.json")["ettin"])
+    samples = [files.read_json(path) for path in (made / "results").rglob("samples.json")]
+    facts["Results"] = {key for each in samples for key in each}
+    for list_name in ("fill_mask", "generation"):
+        facts["Results"] |= {key for each in samples for item in each[list_name] for key in item}
+    facts["The manifest"] = set(files.read_manifest(run))
+    return facts
+
+
+def test_every_field_that_is_written_is_documented_and_no_other(
+    made: Path, corpus_directory: Path, tokenizer_directory: Path
+) -> None:
+    for section, fields in written(made, corpus_directory, tokenizer_directory).items():
+        named, listed = fields_of(section)
+        assert fields - named == set(), f"{section} does not say what these are"
+        assert listed - fields == set(), f"{section} describes what is not there"
 
 
 # --- commands
@@ -140,7 +222,7 @@ def mistakes_in(line: str, *, whole: bool) -> list[str]:
         return []
     try:
         context = command.make_context(" ".join(names), list(words))
-    except Exception as error:
+    except Exception as error:  # typer keeps its own copy of the class  # noqa: BLE001
         return [f"{line}: {error}"]
     given = context.params
     if names[1] == "train":

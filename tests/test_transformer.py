@@ -1,13 +1,10 @@
-"""The transformer: names, counts, parity with `transformers`, isolation, dropout, weights."""
+"""The transformer: names, counts, parity with `transformers`, isolation, initial weights."""
 
 import math
-from collections.abc import Callable
 from typing import Any, get_args
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 from transformers import (
     ModernBertConfig,
@@ -20,16 +17,11 @@ from transformers import (
 from ettin.errors import InputError
 from ettin.model.transformer import Dropout, Transformer
 from ettin.presets import SIZES
-from ettin.random_bits import STRIDE, key, keys, scramble
+from ettin.random_bits import key, keys
 from ettin.recipe import Shape, Visibility
+from tests.small_model import GLOBAL_THETA, LOCAL_THETA, REACH, SHAPE, model, stream
 from tests.tolerances import BF16, FP32, STANDARD_ERRORS
 
-REACH = 6
-SHAPE = Shape(
-    num_hidden_layers=4, hidden_size=32, intermediate_size=48, num_attention_heads=2,
-    local_reach=REACH, vocab_size=96,
-)  # fmt: skip
-GLOBAL_THETA, LOCAL_THETA = 160_000.0, 500.0
 LENGTHS = [40, 1, 0, 2 * REACH, 2 * REACH + 1, 2 * REACH + 2, REACH + 1, REACH + 2, 70]
 PUBLISHED = {
     "17m": 16_913_600,
@@ -41,28 +33,11 @@ PUBLISHED = {
 }
 
 
-def model(*, seed: int = 21, stretch: float = 6.0, shape: Shape = SHAPE) -> Transformer:
-    """A small model; weights stretched, because at their initial size attention is nearly flat."""
-    made = Transformer(shape, global_rope_theta=GLOBAL_THETA, local_rope_theta=LOCAL_THETA)
-    made.initialise(seed)
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            if not name.endswith("norm.weight"):
-                parameter.mul_(stretch)
-    return made
-
-
 def published_shape(size: str) -> Shape:
     row = SIZES[size]._asdict()
     return Shape(
         vocab_size=50_368, **{name: row[name] for name in row if name in Shape.model_fields}
     )
-
-
-def stream(lengths: list[int], *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(0, SHAPE.vocab_size, (sum(lengths),), generator=draw)
-    return tokens, torch.tensor([0, *lengths]).cumsum(0)
 
 
 def counterpart(ours: Transformer, visibility: Visibility, implementation: str) -> PreTrainedModel:
@@ -198,98 +173,6 @@ def test_a_changed_token_moves_only_those_who_may_see_it(visibility: Visibility)
     moved = (before != after).any(1).nonzero().flatten().tolist()
     first = changed if visibility == "causal" else 30
     assert moved == list(range(first, 80))
-
-
-def test_dropout_decisions_do_not_depend_on_the_layout() -> None:
-    ours, lengths = model(), [30, 7, 45]
-    tokens, boundaries = stream(lengths)
-    token_keys = keys(key(5), torch.arange(len(tokens)))
-    packed = ours(tokens, boundaries, visibility="causal", dropout=Dropout(0.3, token_keys))
-    parts = zip(torch.split(tokens, lengths), torch.split(token_keys, lengths), strict=True)
-    alone = [
-        ours(part, torch.tensor([0, len(part)]), visibility="causal", dropout=Dropout(0.3, own))
-        for part, own in parts
-    ]
-    # A different decision would move hidden states by tenths.
-    assert (packed - torch.cat(alone)).abs().max() <= FP32
-    scales = Dropout(0.3, token_keys).scales(layer=2, channels=32, dtype=torch.float32)
-    own = Dropout(0.3, token_keys[30:37]).scales(layer=2, channels=32, dtype=torch.float32)
-    assert torch.equal(scales[30:37], own)
-
-
-@pytest.mark.parametrize("channels", [32, 30, 3])
-def test_dropout_rate_and_scale_are_right(channels: int) -> None:
-    tokens, rate = 20_000, 0.1
-    dropout = Dropout(rate, keys(key(9), torch.arange(tokens)))
-    scales = dropout.scales(layer=1, channels=channels, dtype=torch.float32)
-    dropped = scales == 0
-    assert scales.shape == (tokens, channels)
-    assert sorted(set(scales[~dropped].tolist())) == pytest.approx([65_536 / (65_536 - 6_554)])
-    for count, share in (
-        (dropped.numel(), dropped.float().mean()),
-        *((tokens, each) for each in dropped.float().mean(0)),
-    ):
-        assert abs(float(share) - rate) <= STANDARD_ERRORS * math.sqrt(rate * (1 - rate) / count)
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_dropout_is_one_16_bit_comparison_for_each_channel(rate: float) -> None:
-    """The definition, in NumPy: what may never change between two releases."""
-    # So many that each of the 65,536 numbers comes up, those next to the threshold included.
-    token_keys = keys(key(9), np.arange(100_000))
-    found = Dropout(rate, torch.from_numpy(token_keys)).scales(
-        layer=2, channels=10, dtype=torch.float32
-    )
-    counters = keys(key(2), token_keys)[:, None] + np.arange(3) * STRIDE
-    lanes = scramble(counters).view(np.int16)[:, :10].astype(np.int64) + 32_768
-    assert np.array_equal(found.numpy() == 0, lanes < round(rate * 65_536))
-
-
-def test_dropout_falls_on_the_output_projection_of_each_layer_by_its_own_index() -> None:
-    ours = model()
-    tokens, boundaries = stream([20])
-    dropout = Dropout(0.4, keys(key(1), torch.arange(20)))
-    dropped = ours(tokens, boundaries, visibility="causal", dropout=dropout)
-
-    def by_hand(index: int) -> Callable[[nn.Module, object, torch.Tensor], torch.Tensor]:
-        scales = dropout.scales(layer=index, channels=32, dtype=torch.float32)
-        return lambda _module, _inputs, projected: projected * scales
-
-    for index, layer in enumerate(ours.model.layers):
-        layer.get_submodule("attn.Wo").register_forward_hook(by_hand(index))
-    expected = ours(tokens, boundaries, visibility="causal")
-    assert (dropped - expected).abs().max() <= FP32
-
-
-def test_dropout_differs_between_layers_channels_and_keys() -> None:
-    dropout = Dropout(0.5, keys(key(9), torch.arange(20_000)))
-    first, second = (
-        dropout.scales(layer=layer, channels=8, dtype=torch.float32) > 0 for layer in (0, 1)
-    )
-    columns = torch.cat([first, second, first.roll(1, 0)], 1).float()
-    agreement = torch.corrcoef(columns.T) - torch.eye(24)
-    # 276 pairs: the largest of them lies about 3 standard errors out; 5 happens once in 6,000.
-    assert agreement.abs().max() <= 5 / math.sqrt(20_000)
-
-
-def test_dropout_does_not_depend_on_how_many_hashes_fit_in_the_cache(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    dropout = Dropout(0.5, keys(key(9), torch.arange(300)))
-    whole = dropout.scales(layer=0, channels=32, dtype=torch.float32)
-    monkeypatch.setattr("ettin.model.transformer.HASHES_AT_A_TIME", 56)
-    assert torch.equal(dropout.scales(layer=0, channels=32, dtype=torch.float32), whole)
-
-
-def test_without_dropout_nothing_is_random_whatever_the_mode() -> None:
-    ours = model().train()
-    tokens, boundaries = stream([20])
-    plain = ours(tokens, boundaries, visibility="causal")
-    assert torch.equal(plain, ours.eval()(tokens, boundaries, visibility="causal"))
-    token_keys = keys(key(1), torch.arange(20))
-    for rate, same in ((0.0, True), (0.1, False)):
-        dropped = ours(tokens, boundaries, visibility="causal", dropout=Dropout(rate, token_keys))
-        assert torch.equal(plain, dropped) is same
 
 
 def test_initial_weights_follow_their_distributions() -> None:
