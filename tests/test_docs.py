@@ -180,6 +180,7 @@ def written(made: Path, corpus: Path, tokenizer: Path) -> dict[str, set[str]]:
     return facts
 
 
+@pytest.mark.slow
 def test_every_field_that_is_written_is_documented_and_no_other(
     made: Path, corpus_directory: Path, tokenizer_directory: Path
 ) -> None:
