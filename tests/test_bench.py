@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import pytest
 import torch
+
 from benchmarks.speed_results import Cell, Repeat, is_measured, put, summarise, table
 from benchmarks.training_speed import GREATEST_LOSS_DIFFERENCE, NO_LABEL, Ours, Theirs, pad
-
 from ettin.data.corpus import Corpus
 from ettin.training.setup import Setup, build
 from tests.recipes import tiny_recipe

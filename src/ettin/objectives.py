@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ettin.random_bits import (
@@ -195,8 +194,3 @@ class _SummedLoss(torch.autograd.Function):
 
 def _at_least_fp32(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
-
-
-def token_losses(features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
-    """The plain formula: cross-entropy of each label in nats, fp32 [N]; holds all logits."""
-    return F.cross_entropy((features @ weight.T + bias).float(), labels, reduction="none")

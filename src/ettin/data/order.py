@@ -18,7 +18,7 @@ positions 100…199 hold each once more, in another order (epoch 1).
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -268,14 +268,3 @@ def _share(count: Int64Array, weight: int, total: int) -> Int64Array:
     whole, rest = np.divmod(count, total)
     share: Int64Array = whole * weight + rest * weight // total
     return share
-
-
-def describe(order: Order) -> dict[str, Any]:
-    """What a manifest says of an order."""
-    return {
-        "version": ORDER_VERSION,
-        "seed": order.seed,
-        "phase": order.phase,
-        "sources": [source._asdict() for source in order.sources],
-        "fingerprint": order.fingerprint,
-    }
