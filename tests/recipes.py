@@ -1,11 +1,12 @@
-"""Recipes small enough to train inside a test."""
+"""Recipes small enough to train inside a test, and shapes of the table of sizes."""
 
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ettin.recipe import Recipe
+from ettin.presets import SIZES
+from ettin.recipe import Dimensions, Recipe, Shape
 from ettin.recipe_file import resolve
 
 CONTEXT_LENGTH = 64
@@ -51,3 +52,10 @@ def write_recipe(path: Path, **changes: Any) -> Path:
     """`tiny_values` as a file."""
     path.write_text(yaml.safe_dump(tiny_values(**changes)))
     return path
+
+
+def shape_of(size: str, *, vocab_size: int) -> Shape:
+    """The shape of a row of the table of sizes."""
+    row = SIZES[size]._asdict()
+    dimensions = {key: value for key, value in row.items() if key in Dimensions.model_fields}
+    return Shape(vocab_size=vocab_size, **dimensions)

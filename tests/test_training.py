@@ -26,6 +26,7 @@ from ettin.training.setup import build
 from ettin.training.step import micro_batch_loss
 from ettin.training.trainer import train
 from tests.recipes import tiny_recipe, write_recipe
+from tests.tolerances import FP64
 
 TIMES = {"seconds", "tokens_per_second", "peak_memory_bytes"}
 
@@ -219,7 +220,7 @@ def test_micro_batches_change_nothing_but_rounding(corpus_directory):
         gradients.append([each.grad for each in parameters if each.grad is not None])
     for others in gradients[1:]:
         for one, other in zip(gradients[0], others, strict=True):
-            assert torch.allclose(one, other, atol=1e-12, rtol=1e-9)
+            assert torch.allclose(one, other, atol=FP64, rtol=FP64)
 
 
 def test_seeds_change_weights_order_and_masks_but_not_validation(corpus_directory):

@@ -16,9 +16,9 @@ from transformers import (
 
 from ettin.errors import InputError
 from ettin.model.transformer import Dropout, Transformer
-from ettin.presets import SIZES
 from ettin.random_bits import key, keys
-from ettin.recipe import Shape, Visibility
+from ettin.recipe import Visibility
+from tests.recipes import shape_of
 from tests.small_model import GLOBAL_THETA, LOCAL_THETA, REACH, SHAPE, model, stream
 from tests.tolerances import BF16, FP32, STANDARD_ERRORS
 
@@ -31,13 +31,6 @@ PUBLISHED = {
     "400m": 395_881_664,
     "1b": 1_031_314_112,
 }
-
-
-def published_shape(size: str) -> Shape:
-    row = SIZES[size]._asdict()
-    return Shape(
-        vocab_size=50_368, **{name: row[name] for name in row if name in Shape.model_fields}
-    )
 
 
 def counterpart(ours: Transformer, visibility: Visibility, implementation: str) -> PreTrainedModel:
@@ -83,7 +76,7 @@ def counterpart(ours: Transformer, visibility: Visibility, implementation: str) 
 
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_published_sizes_have_the_published_numbers_of_parameters(size: str) -> None:
-    shape = published_shape(size)
+    shape = shape_of(size, vocab_size=50_368)
     with torch.device("meta"):
         made = Transformer(shape, global_rope_theta=1e4, local_rope_theta=1e4)
         theirs = ModernBertForMaskedLM(
@@ -176,7 +169,7 @@ def test_a_changed_token_moves_only_those_who_may_see_it(visibility: Visibility)
 
 
 def test_initial_weights_follow_their_distributions() -> None:
-    shape = published_shape("17m").model_copy(update={"vocab_size": 2_048})
+    shape = shape_of("17m", vocab_size=2_048)
     made = Transformer(shape, global_rope_theta=1e4, local_rope_theta=1e4)
     made.initialise(3)
     for name, parameter in made.named_parameters():

@@ -3,6 +3,12 @@
 FP32 = 1e-5
 """Same formula, other order of summation, in fp32: logits, attention outputs and gradients."""
 
+FP32_FAR_ANGLE = 5e-3
+"""A rotation by about 8,000 radians in fp32, which holds such an angle to 5e-4 only."""
+
+FP32_ROTATED = 1e-4
+"""A product of two rotated vectors in fp32 against the same at another place."""
+
 FP64 = 1e-12
 """The same in float64, where rounding hides nothing: a wrong mask shows as 1e-3 and more."""
 
