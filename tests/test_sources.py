@@ -9,8 +9,17 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from ettin.data.sources import Document, OnError, Source, Tally, list_files, read_documents
+from ettin.data.sources import (
+    Document,
+    OnError,
+    Source,
+    Tally,
+    list_files,
+    named_sources,
+    read_documents,
+)
 from ettin.errors import InputError
+from ettin.mixtures import published
 
 
 def read(
@@ -250,3 +259,37 @@ def test_a_broken_link_is_counted_and_a_missing_path_refused(tmp_path: Path) -> 
     assert read(tmp_path)[1].skipped == {"unreadable file": 1}
     with pytest.raises(InputError, match="neither a file nor a folder"):
         read(tmp_path / "absent")
+
+
+def test_sources_of_a_mixture_are_its_folders_and_keep_what_to_leave_out(tmp_path: Path) -> None:
+    for phase in ("extension", "decay"):
+        for source in published(phase).sources:
+            (tmp_path / source.name).mkdir(exist_ok=True)
+    sources = named_sources([tmp_path], [], mixture="decay", exclude=("a*",))
+    assert [each.name for each in sources] == list(published("decay").weights())
+    assert sources[2] == Source("books", (tmp_path / "books",), exclude=("a*",))
+    both = named_sources([tmp_path], [], mixture="extension, cross")
+    assert {each.name for each in both} == {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [([], []), (["a", "b"], []), ([], ["a=b"]), (["a"], ["b=c"])]
+)
+def test_a_mixture_takes_one_root_and_no_named_sources(text: list[str], named: list[str]) -> None:
+    paths = [Path(each) for each in text]
+    given = f"given: {len(text)} --text and {len(named)} --source"
+    with pytest.raises(InputError, match=f"--mixture takes one --text ROOT.*{given}"):
+        named_sources(paths, named, mixture="decay")
+
+
+@pytest.mark.parametrize("place", ["shard.00000.mds", "split_3/shard.00000.mds.zstd"])
+def test_published_shards_are_not_taken_for_text(tmp_path: Path, place: str) -> None:
+    for source in published("decay").sources:
+        (tmp_path / source.name).mkdir()
+    path = tmp_path / "books" / place
+    path.parent.mkdir(exist_ok=True)
+    path.with_name("index.json").write_text('{"version": 2}')
+    named_sources([tmp_path], [], mixture="decay")
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"books holds MDS shards.*the text of books"):
+        named_sources([tmp_path], [], mixture="decay")

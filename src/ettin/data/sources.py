@@ -24,6 +24,7 @@ import xxhash
 from ettin.data.readers import read_file
 from ettin.data.tally import Document, OnError, Reading, SourceFile, Tally
 from ettin.errors import InputError
+from ettin.mixtures import find_folders, published
 
 __all__ = ["Document", "OnError", "Source", "SourceFile", "Tally", "list_files", "read_documents"]
 
@@ -176,13 +177,27 @@ def _make_unique(document: Document, seen: dict[int, int], tally: Tally) -> Docu
 
 
 def named_sources(
-    text: list[Path], named: list[str], *, exclude: tuple[str, ...] = ()
+    text: list[Path],
+    named: list[str],
+    *,
+    exclude: tuple[str, ...] = (),
+    mixture: str | None = None,
 ) -> list[Source]:
-    """Sources as a person gives them: paths of one source named `text`, or `NAME=PATH` of several.
+    """Sources as a person gives them.
+
+    Args:
+        text: paths of one source named `text`; with a mixture, the one folder that holds a folder
+            for each of its sources.
+        named: `NAME=PATH` of several sources.
+        exclude: see `Source`.
+        mixture: phases, separated by commas, to take the sources of their published mixtures.
 
     Raises:
-        InputError: neither or both are given, or one is not written `NAME=PATH`.
+        InputError: neither or both are given, one is not written `NAME=PATH`, or the mixture is
+            unknown or not found whole.
     """
+    if mixture is not None:
+        return _mixture_sources(text, named, exclude, mixture.split(","))
     if bool(text) == bool(named):
         raise InputError("give either --text PATH… or --source NAME=PATH…")
     if text:
@@ -194,3 +209,23 @@ def named_sources(
             raise InputError(f"--source {each}: expected NAME=PATH")
         paths.setdefault(name, []).append(Path(path))
     return [Source(name, tuple(paths[name]), exclude=exclude) for name in paths]
+
+
+def _mixture_sources(
+    text: list[Path], named: list[str], exclude: tuple[str, ...], phases: list[str]
+) -> list[Source]:
+    mixtures = [published(phase.strip()) for phase in phases]
+    if named or len(text) != 1:
+        raise InputError(
+            "--mixture takes one --text ROOT, a folder that holds a folder for each source, and "
+            f"no --source; given: {len(text)} --text and {len(named)} --source"
+        )
+    folders = find_folders(text[0], mixtures)
+    for name, folder in folders.items():
+        # The shards themselves would be skipped as binary, but the JSON beside them read as text.
+        if any(True for below in ("", "*/") for _ in folder.glob(f"{below}shard.*.mds*")):
+            raise InputError(
+                f"{folder} holds MDS shards, as published: tokens, not text, which ettin prepare "
+                f"does not read so far; put the text of {name} there"
+            )
+    return [Source(name, (folder,), exclude=exclude) for name, folder in folders.items()]
