@@ -1,0 +1,117 @@
+"""Text → tokenizer and corpus: `tokenizer train`, `prepare`."""
+
+from typing import Annotated
+
+import typer
+
+from ettin.arguments import lengths, one_of, share
+from ettin.commands.options import AsJson, Exclude, Out, Text, TextColumn, command_line, group, say
+from ettin.console import human
+
+app = group()
+tokenizer_app = group("Train a tokenizer.")
+app.add_typer(tokenizer_app, name="tokenizer")
+
+
+@tokenizer_app.command(
+    "train",
+    epilog="Example: ettin tokenizer train --text my-texts --vocab-size 8192 --out my-tokenizer",
+)
+def tokenizer_train(
+    text: Text,
+    vocab_size: Annotated[int, typer.Option(help="Entries, special tokens included.")],
+    out: Out,
+    exclude: Exclude = [],  # noqa: B006
+    text_column: TextColumn = "text",
+    as_json: AsJson = False,
+) -> None:
+    """Learn a byte-level BPE from text."""
+    from ettin.data import tokenizer_text
+
+    tokenizer, fertility = tokenizer_text.train(
+        text,
+        exclude=tuple(exclude),
+        text_column=text_column,
+        vocab_size=vocab_size,
+        out=out,
+        command=command_line(),
+    )
+    facts = {
+        "tokenizer": str(out.absolute()),
+        "vocab_size": tokenizer.size,
+        "tokens_per_word": fertility.tokens_per_word,
+        "bytes_per_token": fertility.bytes_per_token,
+    }
+    say(
+        as_json,
+        facts,
+        f"tokenizer of {tokenizer.size:,} entries in {out.absolute()}: "
+        f"{fertility.bytes_per_token:.2f} bytes a token, "
+        f"{fertility.tokens_per_word:.2f} tokens a word\n"
+        f"next: ettin prepare --text … --tokenizer {out} --out CORPUS",
+    )
+
+
+@app.command(
+    epilog="Example: ettin prepare --text my-texts --tokenizer my-tokenizer --out my-corpus "
+    "--context-length 512,1024",
+)
+def prepare(
+    tokenizer: Annotated[str, typer.Option(help="Tokenizer directory, or id on the hub.")],
+    out: Out,
+    text: Text = [],  # noqa: B006
+    source: Annotated[
+        list[str], typer.Option(help="NAME=PATH: one source of several, by name.")
+    ] = [],  # noqa: B006
+    mixture: Annotated[str | None, typer.Option(help="Phases whose sources --text holds.")] = None,
+    exclude: Exclude = [],  # noqa: B006
+    context_length: Annotated[
+        str, typer.Option(help="Row lengths in tokens, e.g. 512,1024.")
+    ] = "1024",
+    packing: Annotated[
+        str, typer.Option(help="chunks: fill rows; none: one chunk a row.")
+    ] = "chunks",
+    held_out: Annotated[str, typer.Option(help="Share kept for validation.")] = "1 %",
+    text_column: TextColumn = "text",
+    id_column: Annotated[str | None, typer.Option(help="Column that holds document ids.")] = None,
+    on_error: Annotated[str, typer.Option(help="Broken input: skip and count, or fail.")] = "skip",
+    as_json: AsJson = False,
+) -> None:
+    """Turn text into a corpus: tokens, rows and a held-out part."""
+    from ettin.data import prepare as stage
+    from ettin.data.sources import named_sources
+
+    summary = stage.prepare(
+        named_sources(text, source, exclude=tuple(exclude), mixture=mixture),
+        tokenizer=tokenizer,
+        out=out,
+        context_lengths=lengths(context_length),
+        packing=one_of("--packing", packing, ("chunks", "none")),
+        held_out=share("--held-out", held_out),
+        text_column=text_column,
+        id_column=id_column,
+        on_error=one_of("--on-error", on_error, ("skip", "fail")),
+        command=command_line(),
+    )
+    skipped = sum(summary.skipped.values())
+    facts = {
+        "corpus": str(summary.corpus.absolute()),
+        "documents": summary.documents,
+        "tokens": summary.tokens,
+        "bytes": summary.bytes,
+        "held_out_tokens": summary.held_out_tokens,
+        "skipped": skipped,
+        "skipped_reasons": summary.skipped,
+        "fill": {str(length): fill for length, fill in summary.fill.items()},
+        "bytes_per_token": summary.fertility.bytes_per_token,
+        "tokens_per_word": summary.fertility.tokens_per_word,
+    }
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in summary.skipped.items())
+    say(
+        as_json,
+        facts,
+        f"corpus in {summary.corpus.absolute()}: {summary.documents:,} documents, "
+        f"{human(summary.tokens)} tokens ({human(summary.held_out_tokens)} held out), "
+        f"{skipped:,} skipped{f' ({reasons})' if reasons else ''}\n"
+        f"next: ettin train RECIPE.yaml --corpus {out} --out RUN",
+    )
