@@ -43,6 +43,27 @@ def tiny_values(**changes: Any) -> dict[str, Any]:
     return {**values, "phases": [phase]}
 
 
+def phased_values(**changes: Any) -> dict[str, Any]:
+    """All four phases, 28 steps in the native three and 6 in the cross phase."""
+    step = 6 * CONTEXT_LENGTH
+    longer: dict[str, Any] = {"context_length": 2 * CONTEXT_LENGTH, "batch_rows": 3}
+    phases: list[dict[str, Any]] = [
+        {
+            "name": "pretraining",
+            "tokens": 14 * step,
+            "context_length": CONTEXT_LENGTH,
+            "batch_rows": 6,
+            "warmup_tokens": 4 * step,
+            "save_every_tokens": 5 * step,
+            "validate_every_tokens": 7 * step,
+        },
+        {"name": "extension", "tokens": 8 * step, "save_every_tokens": 5 * step, **longer},
+        {"name": "decay", "tokens": 6 * step, "save_every_tokens": 4 * step, **longer},
+        {"name": "cross", "tokens": 6 * step, "save_every_tokens": 4 * step, **longer},
+    ]
+    return {**tiny_values(**changes), "micro_batch_rows": 2, "phases": phases}
+
+
 def tiny_recipe(**changes: Any) -> Recipe:
     """`tiny_values`, checked."""
     return resolve(tiny_values(**changes))

@@ -15,6 +15,13 @@ from ettin.recipe_file import load_recipe, resolve
 from tests.recipes import shape_of, tiny_recipe, tiny_values
 
 ROOT = Path(__file__).parents[1]
+A_START = {
+    "where": "jhu-clsp/ettin-encoder-150m",
+    "format": "huggingface",
+    "shape": shape_of("150m", vocab_size=50_368).model_dump(),
+    "global_rope_theta": 160_000.0,
+    "local_rope_theta": 160_000.0,
+}
 
 
 @pytest.mark.parametrize("size", ["nano", "micro"])
@@ -50,7 +57,7 @@ def test_what_is_no_number_is_refused(text):
 
 def test_twins_differ_in_exactly_one_field():
     for path in sorted((ROOT / "recipes").glob("*.yaml")):
-        recipe = load_recipe(path)
+        recipe = load_recipe(path, start=A_START)
         one, other = recipe.model_dump(), recipe.twin().model_dump()
         assert [key for key in one if one[key] != other[key]] == ["objective"], path
         assert recipe.twin().twin() == recipe
@@ -75,6 +82,9 @@ def test_all_mistakes_are_told_at_once_with_the_nearest_name():
         assert expected in message
 
 
+_EXTENSION = {"name": "extension", "tokens": 4000, "context_length": 64, "batch_rows": 4}
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -94,8 +104,27 @@ def test_all_mistakes_are_told_at_once_with_the_nearest_name():
         ({"phase_final_lr_factor": 0.1, "phase_decay_tokens": 0}, "has no effect while"),
         ({"phase_warmup_tokens": "1M"}, "exceed tokens"),
         ({"phase_row_tokens": 65}, "exceed context_length"),
-        ({"phases": []}, "expected a list of one phase"),
-        ({"phases": 3}, "expected a list of one phase"),
+        ({"phases": []}, "expected one or more of pretraining, extension, decay, cross"),
+        ({"phases": [_EXTENSION, _EXTENSION]}, "each once and in this order"),
+        ({"phases": [{**_EXTENSION, "name": "cross"}, _EXTENSION]}, "each once and in this order"),
+        ({"phases": 3}, "valid tuple, got 3"),
+        ({"phases": [{"name": "warmup"}]}, "Input should be 'pretraining', 'extension'"),
+        ({"phases": ["pretraining"]}, "phases.0.tokens: missing"),
+        ({"phase_mixture": {"prose": 1}, "mixture": {"prose": 1}}, "every phase has its own"),
+        ({"phase_batch_warmup_tokens": 4000}, "need batch_warmup_rows"),
+        ({"phase_batch_warmup_rows": 2}, "has no effect while batch_warmup_tokens is 0"),
+        (
+            {"phase_batch_warmup_tokens": 4000, "phase_batch_warmup_rows": 6},
+            "should be below batch_rows 6",
+        ),
+        ({"phase_batch_warmup_tokens": "1M", "phase_batch_warmup_rows": 1}, "exceed tokens"),
+        (
+            {"size": "custom", "phase_batch_warmup_tokens": "published"},
+            "none is published for size 'custom'",
+        ),
+        ({"size": "start"}, "give --from WHERE"),
+        ({"phase_global_rope_theta": "start"}, "give --from WHERE"),
+        ({"variant": "executed"}, "'intended' or 'as-executed'"),
     ],
 )
 def test_wrong_and_inert_settings_are_refused(changes, expected):

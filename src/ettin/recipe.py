@@ -2,12 +2,13 @@
 
     recipe = load_recipe(Path("recipes/nano.yaml"))     # see `recipe_file`
     recipe.twin()            # the same recipe with the other objective, nothing else changed
+    recipe.of_phases(None)   # what a native run goes through: all phases but `cross`
 
 A recipe describes the pair. `objective` alone decides which twin is trained, and with it what a
 token may see; a key that one objective reads (`mask_rate`) stands there for both.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -19,11 +20,19 @@ from pydantic import (
     model_validator,
 )
 
+from ettin.errors import InputError, nearest
 from ettin.files import fingerprint
 from ettin.numbers import parse_count, parse_number
+from ettin.presets import Variant
 
 Objective = Literal["mlm", "clm", "mntp"]
 Visibility = Literal["bidirectional", "causal"]
+PhaseName = Literal["pretraining", "extension", "decay", "cross"]
+PHASE_NAMES: tuple[PhaseName, ...] = get_args(PhaseName)
+"""In the order in which a run may go through them."""
+DecayShape = Literal["linear", "one_minus_sqrt"]
+CROSS: PhaseName = "cross"
+"""The phase that trains the weights of one twin with the objective of the other."""
 
 Count = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]
@@ -125,49 +134,94 @@ class Shape(Dimensions):
 
 
 class Phase(Strict):
-    """One stretch of training: a budget, a context, a schedule. Tokens are nominal (the clock)."""
+    """One stretch of training: a budget, a context, a schedule. Tokens are nominal (the clock).
 
-    name: Literal["pretraining"]
+    What a recipe file does not state comes from `presets.PHASES`, by the phase's name.
+    """
+
+    name: PhaseName
     tokens: Positive
     context_length: Annotated[int, BeforeValidator(parse_count), Field(ge=8)]
     row_tokens: Positive | None = None
     """Tokens that the clock counts for one row; the context length unless given."""
     batch_rows: Positive
     """Rows of one optimiser step, over all processes."""
-    mask_rate: Rate = 0.3
+    batch_warmup_tokens: Count = 0
+    """Tokens over which the batch grows to `batch_rows`, as many steps at each size."""
+    batch_warmup_rows: Positive | None = None
+    """Rows of the first step of that warm-up."""
+    micro_batch_rows: Positive | None = None
+    """Rows of one forward pass in this phase; the recipe's unless given."""
+    mask_rate: Rate
+    lr_factor: PositiveAmount
+    """The phase's highest learning rate, as a share of the recipe's `peak_lr`."""
     warmup_tokens: Count = 0
     decay_tokens: Count = 0
-    final_lr_factor: Rate = 0.02
-    """The learning rate at the end of the decay, as a share of the peak."""
-    global_rope_theta: PositiveAmount = 10_000.0
-    local_rope_theta: PositiveAmount = 10_000.0
+    decay_shape: DecayShape | None = None
+    final_lr_factor: Rate | None = None
+    """The learning rate at the end of the decay, as a share of the phase's highest."""
+    global_rope_theta: PositiveAmount
+    local_rope_theta: PositiveAmount
+    order: PhaseName
+    """The phase whose order the rows follow; its own name, but for `cross`."""
+    mixture: dict[str, Positive] = {}
+    """Integer weights of sources, in rows; the recipe's when empty."""
     save_every_tokens: Positive | None = None
     """A checkpoint on the first step whose clock reaches each multiple, and on the last step."""
+    save_early: StrictBool = False
+    """Also on steps 1, 2, 4, 8, … before the first of those."""
     validate_every_tokens: Positive | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        problems = [*self._schedule_problems(), *self._batch_problems()]
+        if not 0 < self.mask_rate < 1:
+            problems.append(f"mask_rate {self.mask_rate} should lie between 0 and 1")
+        for key in ("save_every_tokens", "validate_every_tokens"):
+            every = getattr(self, key)
+            if every is not None and every > self.tokens:
+                problems.append(f"{key} {every:,} has no effect: it exceeds tokens {self.tokens:,}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _schedule_problems(self) -> list[str]:
         problems = []
         if self.warmup_tokens + self.decay_tokens > self.tokens:
             problems.append(
                 f"warmup_tokens {self.warmup_tokens:,} + decay_tokens {self.decay_tokens:,} "
                 f"exceed tokens {self.tokens:,}"
             )
-        if not 0 < self.mask_rate < 1:
-            problems.append(f"mask_rate {self.mask_rate} should lie between 0 and 1")
+        for key in ("decay_shape", "final_lr_factor"):
+            given = getattr(self, key) is not None
+            if given and not self.decay_tokens:
+                problems.append(f"{key} has no effect while decay_tokens is 0")
+            if not given and self.decay_tokens:
+                problems.append(f"{key} is missing, and decay_tokens are {self.decay_tokens:,}")
+        return problems
+
+    def _batch_problems(self) -> list[str]:
+        problems = []
         if self.row_tokens is not None and self.row_tokens > self.context_length:
             problems.append(
                 f"row_tokens {self.row_tokens} exceed context_length {self.context_length}"
             )
-        for key in ("save_every_tokens", "validate_every_tokens"):
-            every = getattr(self, key)
-            if every is not None and every > self.tokens:
-                problems.append(f"{key} {every:,} has no effect: it exceeds tokens {self.tokens:,}")
-        if "final_lr_factor" in self.model_fields_set and not self.decay_tokens:
-            problems.append("final_lr_factor has no effect while decay_tokens is 0")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+        first = self.batch_warmup_rows
+        if self.batch_warmup_tokens > self.tokens:
+            problems.append(
+                f"batch_warmup_tokens {self.batch_warmup_tokens:,} exceed tokens {self.tokens:,}"
+            )
+        if self.batch_warmup_tokens and first is None:
+            problems.append(
+                "batch_warmup_tokens need batch_warmup_rows, the rows of the first step"
+            )
+        if first is not None and not self.batch_warmup_tokens:
+            problems.append("batch_warmup_rows has no effect while batch_warmup_tokens is 0")
+        if first is not None and first >= self.batch_rows:
+            problems.append(
+                f"batch_warmup_rows {first} should be below batch_rows {self.batch_rows}"
+            )
+        return problems
 
     @property
     def nominal_row_tokens(self) -> int:
@@ -181,8 +235,12 @@ class Recipe(Strict):
     size: str
     objective: Objective = "mlm"
     seed: Count = 21
+    variant: Variant = "intended"
+    """What the paper intends, or `as-executed`: what its configurations and code did instead."""
     corpus: str | None = None
     """The corpus directory; `--corpus` wins."""
+    start_from: str | None = None
+    """Whose weights a run begins with: a run, `RUN@TAG`, a model directory or hub id."""
     shape: Dimensions
     peak_lr: PositiveAmount
     weight_decay: Amount
@@ -191,6 +249,8 @@ class Recipe(Strict):
     )
     mixture: dict[str, Positive] = {}
     """Integer weights of sources, in rows; all sources in proportion to their rows when empty."""
+    warn_above_epochs: PositiveAmount = 4.0
+    """A source that a phase reads more often than this is told (arXiv 2305.16264)."""
     phases: tuple[Phase, ...]
     micro_batch_rows: Positive | None = None
     """Rows of one forward pass; the whole batch unless given. Never changes what is learned."""
@@ -209,21 +269,69 @@ class Recipe(Strict):
     @property
     def fingerprint(self) -> str:
         """Identifies what is learned: everything but where it runs and in which portions."""
-        return fingerprint(
-            self.model_dump(mode="json", exclude={"corpus", "device", "micro_batch_rows"})
+        return fingerprint(self.what_is_learned())
+
+    def what_is_learned(self) -> dict[str, Any]:
+        """The recipe as plain values, but for where it runs and in which portions."""
+        return self.model_dump(
+            mode="json",
+            exclude={
+                "corpus": True,
+                "device": True,
+                "micro_batch_rows": True,
+                "phases": {"__all__": {"micro_batch_rows"}},
+            },
         )
 
-    @field_validator("phases", mode="before")
+    @field_validator("phases", mode="after")
     @classmethod
-    def _one_phase(cls, value: object) -> object:
-        if not isinstance(value, (list, tuple)) or len(value) != 1:
-            raise ValueError("expected a list of one phase")
-        return value
+    def _in_order(cls, phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+        places = [PHASE_NAMES.index(phase.name) for phase in phases]
+        if not places or places != sorted(set(places)):
+            raise ValueError(
+                f"expected one or more of {', '.join(PHASE_NAMES)}, each once and in this order"
+            )
+        return phases
 
     def twin(self) -> "Recipe":
-        """The same recipe with the other objective: mlm and mntp become clm, clm becomes mlm."""
+        """The same recipe with the other objective: mlm and mntp become clm, clm becomes mlm.
+
+        Raises:
+            InputError: the recipe is `as-executed`; its phases depend on the objective.
+        """
+        if self.variant != "intended":
+            raise InputError(
+                "the twin of a recipe `as-executed` differs in more than its objective; "
+                "load its file once more with the other --objective"
+            )
         other: Objective = "mlm" if self.objective == "clm" else "clm"
         return self.model_copy(update={"objective": other})
+
+    def of_phases(self, name: str | None) -> "Recipe":
+        """The recipe of one run: the phase of that name alone, or all native ones.
+
+        A native run goes through all phases but `cross`, unless there is no other.
+
+        Raises:
+            InputError: the recipe has no such phase.
+        """
+        names = [phase.name for phase in self.phases]
+        if name is not None and name not in names:
+            raise InputError(
+                f"--phase {name}: the recipe has no such phase; {nearest(name, names)}"
+            )
+        native = [each for each in names if each != CROSS] or names
+        wanted = native if name is None else [name]
+        kept = tuple(phase for phase in self.phases if phase.name in wanted)
+        return self.model_copy(update={"phases": kept})
+
+    def mixture_of(self, phase: Phase) -> dict[str, int]:
+        """Weights of the sources in a phase; empty means in proportion to their rows."""
+        return phase.mixture or self.mixture
+
+    def micro_batch_rows_of(self, phase: Phase) -> int:
+        """Rows of one forward pass in a phase."""
+        return phase.micro_batch_rows or self.micro_batch_rows or phase.batch_rows
 
 
 def visibility_of(objective: Objective) -> Visibility:
