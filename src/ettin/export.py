@@ -7,6 +7,7 @@ Above the tolerance there is no export.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -21,10 +22,8 @@ from ettin.huggingface import (
     convert_config,
     kind_of,
     kind_of_config,
-    load_pretrained,
     make_config,
     reach_of,
-    read_model,
     to_decoder,
     to_encoder,
 )
@@ -33,10 +32,15 @@ from ettin.model_card import write_card
 from ettin.recipe import Objective, Shape, visibility_of
 from ettin.tokenizer import Tokenizer, load_tokenizer
 from ettin.training import run_directory
-from ettin.training.checkpoint import Checkpoint, find_checkpoint, load_weights
+from ettin.training.checkpoint import Checkpoint, load_weights
+from ettin.training.pretrained import ettin_of, read_model
+from ettin.training.start import locate
 
 TOLERANCE = 1e-4
 """Largest difference of fp32 logits that an export may show."""
+
+_OF_START = ("where", "tag", "objective", "tokens")
+"""What an export says of the model that its run started from."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -61,7 +65,7 @@ def export(
 
     Args:
         where: a run (its last checkpoint), `RUN@TAG`, a checkpoint, a directory or hub id of a
-            ModernBERT or ModernBertDecoder.
+            ModernBERT or ModernBertDecoder; see `training.start`.
         out: the new directory.
         objective: for a directory, what to turn it into; for a checkpoint it must be its own.
         dtype: type of the stored weights, `float32` or `bfloat16`; parity is measured in fp32.
@@ -74,18 +78,18 @@ def export(
     out = out.absolute()
     if dtype not in _DTYPES:
         raise InputError(f"--dtype {dtype}: expected one of {', '.join(_DTYPES)}")
-    directory = _as_pretrained_directory(where)
-    source = str(directory or find_checkpoint(where).path.absolute())
+    found = locate(where)
+    source = str(found.path.absolute() if isinstance(found, Checkpoint) else found)
     if files.is_finished(out):
         manifest = files.read_manifest(out, "export")
         if manifest["made_from"]["source"] == source and manifest["facts"]["dtype"] == dtype:
             log.info("%s is exported already; nothing to do", out)
             return ExportSummary(out, manifest["facts"]["parity"])
     with files.staging(out) as partial:
-        if directory is not None:
-            facts = _convert(directory, partial, objective=objective, dtype=dtype)
+        if isinstance(found, Checkpoint):
+            facts = _export(found, partial, objective=objective, dtype=dtype)
         else:
-            facts = _export(find_checkpoint(where), partial, objective=objective, dtype=dtype)
+            facts = _convert(found, partial, objective=objective, dtype=dtype)
         write_card(partial, name=out.name, command=command)
         files.write_manifest(
             partial,
@@ -98,28 +102,26 @@ def export(
     return ExportSummary(out, facts["parity"])
 
 
-def _as_pretrained_directory(where: str) -> Path | None:
-    """The Hugging Face directory that `where` names, downloaded if it is a hub id; else None."""
-    path = Path(where)
-    if (path / "config.json").is_file():
-        return path.absolute()
-    run = Path(where.rpartition("@")[0]) if "@" in where else path
-    if path.exists() or (run.exists() and str(run) != "."):
-        return None
-    identifier, _, revision = where.removeprefix("hf:").partition("@")
-    if identifier.count("/") != 1:
-        raise InputError(
-            f"{where} is no directory, no RUN@TAG of an existing run, and no hub id (owner/name)"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+def load_pretrained(directory: Path, kind: Kind) -> Any:
+    """The stock `transformers` model of a directory, fp32, in evaluation mode, no remote code.
 
-    patterns = ["*.json", "*.safetensors", "*.txt"]
-    try:
-        found = snapshot_download(identifier, revision=revision or None, allow_patterns=patterns)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"cannot get {where} from the hub: {error}") from error
-    return Path(found)
+    Raises:
+        InputError: tensors are missing, left over or of another shape.
+    """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    auto = {
+        "encoder": transformers.AutoModelForMaskedLM,
+        "decoder": transformers.AutoModelForCausalLM,
+    }[kind]
+    model, report = auto.from_pretrained(
+        directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
+    )
+    unexpected = {key: sorted(map(str, report[key])) for key in report if report[key]}
+    if unexpected:
+        raise InputError(f"{directory} does not load cleanly in transformers: {unexpected}")
+    return model.eval()
 
 
 def _export(
@@ -137,7 +139,7 @@ def _export(
     weights = load_weights(checkpoint)
     described = {
         "objective": own,
-        "variant": "native",
+        "variant": state.get("variant", "native"),
         "size": state["size"],
         "phase": state["phase"],
         "tag": checkpoint.tag,
@@ -146,6 +148,8 @@ def _export(
         "recipe_fingerprint": state["recipe_fingerprint"],
         "ledger_hash": state["ledger_hash"],
     }
+    if start := state.get("start"):
+        described["start"] = {key: start[key] for key in _OF_START}
     config = make_config(
         kind,
         shape,
@@ -174,19 +178,18 @@ def _convert(directory: Path, partial: Path, *, objective: Objective | None, dty
     """Write a Hugging Face directory as the class for `objective`, and compare the two."""
     config, weights = read_model(directory)
     source_kind = kind_of_config(config)
+    source_model = load_pretrained(directory, source_kind)
     target: Objective = objective or ("clm" if source_kind == "encoder" else "mlm")
     kind = kind_of(target)
     if kind == source_kind:
         raise InputError(f"{directory} is an {kind} already; --objective {target} changes nothing")
-    converted = convert_config(config)
-    described = {**config.get("ettin", {}), "converted_from": source_kind}
-    converted["ettin"] = described
+    described = {**ettin_of(config), "converted_from": source_kind}
+    converted = {**convert_config(config), "ettin": described, "dtype": "float32"}
     tokenizer = load_tokenizer(directory)
     named = to_decoder(weights) if kind == "decoder" else to_encoder(weights)
     _write_model(partial, config=converted, weights=named, tokenizer=tokenizer, kind=kind)
     reach = reach_of(config)
     tokens = torch.from_numpy(tokenizer.ordinary_ids[: 3 * (reach + 1)].copy())[None]
-    source_model = load_pretrained(directory, source_kind)
     parity = _parity_under_masks(source_model, load_pretrained(partial, kind), tokens, reach=reach)
     _prove(partial, parity, rows=1, longest=tokens.shape[1], window=reach)
     _store_as(partial, config=converted, weights=named, dtype=dtype)
