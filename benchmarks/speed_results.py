@@ -18,7 +18,7 @@ from statistics import median
 from ettin import files
 from ettin.files import Json
 from ettin.recipe import Objective
-from ettin.report.figures import INK, MUTED, PALETTE
+from ettin.report.chart import INK, MUTED, PALETTE
 
 NAME = "training-speed"
 OURS, THEIRS = "ettin", "transformers"

@@ -12,8 +12,7 @@ library), in fp32, in turns, in one process:
                    AdamW and gradient clipping as its `Trainer` sets them unless told otherwise;
                    its batches are ready before the clock starts
 
-Before a cell is timed, both must find the same loss on the same batch. Speed is counted in text
-tokens, never in padding.
+Before a cell is timed, both must find the same loss on the same batch. Padding never counts.
 """
 
 import argparse
@@ -56,7 +55,7 @@ from ettin.recipe import Objective, Recipe
 from ettin.recipe_file import resolve
 from ettin.tokenizer_training import train_tokenizer
 from ettin.training.device import measure_matmul_rate
-from ettin.training.setup import Setup, build
+from ettin.training.setup import Setup, build, load_first_weights
 from ettin.training.step import MicroBatch, Step, micro_batch_loss
 
 ROOT = Path(__file__).parent.parent
@@ -181,9 +180,9 @@ def stock_model(setup: Setup) -> Any:
     config = huggingface.make_config(
         kind,
         setup.model.shape,
-        context_length=setup.phase.context_length,
-        global_rope_theta=setup.phase.global_rope_theta,
-        local_rope_theta=setup.phase.local_rope_theta,
+        context_length=setup.phases[0].phase.context_length,
+        global_rope_theta=setup.phases[0].phase.global_rope_theta,
+        local_rope_theta=setup.phases[0].phase.local_rope_theta,
         special=setup.corpus.special._asdict(),
         ettin={},
     )
@@ -214,7 +213,7 @@ class Ours:
 
     def train(self, number: int) -> None:
         """One step, its rows read and masked first."""
-        self.loss(self.setup.load(number)).backward()  # type: ignore[no-untyped-call]
+        self.loss(self.setup.phases[0].load(number)).backward()  # type: ignore[no-untyped-call]
         gradients = [each.grad for each in self.setup.model.parameters() if each.grad is not None]
         torch.nn.utils.get_total_norm(gradients).item()
         self.setup.optimizer.step()
@@ -247,6 +246,7 @@ def measure(cell: Cell, *, corpus: Corpus, settings: Json) -> Json:
     """Measure one cell; the entry for the result file, without the commit."""
     torch.set_num_threads(cell.threads)
     setup = build(recipe_of(cell, settings), corpus=corpus)
+    load_first_weights(setup)
     load_before = os.getloadavg()
     ours, theirs = Ours(setup), Theirs(setup)
 
@@ -254,7 +254,7 @@ def measure(cell: Cell, *, corpus: Corpus, settings: Json) -> Json:
         (batch,) = step.micro_batches
         return pad(batch, objective=cell.objective, pad_id=corpus.special.pad)
 
-    first = setup.load(1)
+    first = setup.phases[0].load(1)
     losses = {"ettin": ours.loss(first).item(), "transformers": theirs.loss(padded(first)).item()}
     difference = abs(losses["ettin"] - losses["transformers"])
     if not difference <= GREATEST_LOSS_DIFFERENCE:
@@ -267,7 +267,7 @@ def measure(cell: Cell, *, corpus: Corpus, settings: Json) -> Json:
         count = settings["steps_per_repeat"] if turn >= 0 else settings["warm_up_steps"]
         numbers = range(number + 1, number + count + 1)
         number += count
-        steps = [setup.load(each) for each in numbers]
+        steps = [setup.phases[0].load(each) for each in numbers]
         batches = [padded(step) for step in steps]
         runs: list[_Run] = [(ours.train, list(numbers)), (theirs.train, batches)]
         seconds = [0.0, 0.0]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from ettin import files
 from ettin.console import read_json_lines
@@ -22,13 +21,12 @@ from ettin.recipe import Recipe
 from ettin.recipe_file import load_recipe
 from ettin.training import trainer
 from ettin.training.checkpoint import find_checkpoint, list_checkpoints, load_weights
-from ettin.training.setup import build
+from ettin.training.setup import build, load_first_weights
 from ettin.training.step import micro_batch_loss
 from ettin.training.trainer import train
 from tests.recipes import tiny_recipe, write_recipe
+from tests.runs import assert_same_run
 from tests.tolerances import FP64
-
-TIMES = {"seconds", "tokens_per_second", "peak_memory_bytes"}
 
 
 def run(recipe: Recipe, out: Path, corpus: Path):
@@ -43,24 +41,6 @@ def runs(corpus_directory, tmp_path_factory) -> Path:
     run(recipe, folder / "encoder", corpus_directory)
     run(recipe.twin(), folder / "decoder", corpus_directory)
     return folder
-
-
-def metrics_but_times(directory: Path) -> list[dict]:
-    lines = read_json_lines(directory / "metrics.jsonl")
-    return [{key: line[key] for key in line if key not in TIMES} for line in lines]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Equal losses, ledgers, weights and optimiser states at every checkpoint of `one`."""
-    assert metrics_but_times(one) == metrics_but_times(other)
-    assert (one / "ledger.jsonl").read_bytes() == (other / "ledger.jsonl").read_bytes()
-    for checkpoint in list_checkpoints(one):
-        twin = other / "checkpoints" / checkpoint.tag
-        for name in ("weights-0000.safetensors", "optimizer-0000.safetensors"):
-            left, right = load_file(checkpoint.path / name), load_file(twin / name)
-            assert left.keys() == right.keys()
-            assert all(torch.equal(left[key], right[key]) for key in left), (twin, name)
-        assert checkpoint.state == files.read_json(twin / "state.json")
 
 
 def test_a_finished_run_is_complete(runs):
@@ -208,8 +188,9 @@ def test_micro_batches_change_nothing_but_rounding(corpus_directory):
     for rows in (1, 2, 6):
         recipe = tiny_recipe(micro_batch_rows=rows)
         setup = build(recipe, corpus=Corpus.open(corpus_directory))
+        load_first_weights(setup)
         setup.model.double()
-        step = setup.load(3)
+        step = setup.phases[0].load(3)
         labels = 0
         for micro_batch in step.micro_batches:
             loss = micro_batch_loss(setup.model, micro_batch, recipe=recipe, training=True)
@@ -227,11 +208,13 @@ def test_seeds_change_weights_order_and_masks_but_not_validation(corpus_director
     setups = [
         build(tiny_recipe(seed=seed), corpus=Corpus.open(corpus_directory)) for seed in (21, 22)
     ]
+    for setup in setups:
+        load_first_weights(setup)
     weights = [setup.model.output_weight for setup in setups]
     assert not torch.equal(weights[0], weights[1])
-    rows = [setup.load(1).rows.row.tolist() for setup in setups]
+    rows = [setup.phases[0].load(1).rows.row.tolist() for setup in setups]
     assert rows[0] != rows[1]
-    for one, other in zip(setups[0].held_out, setups[1].held_out, strict=True):
+    for one, other in zip(*(setup.phases[0].held_out for setup in setups), strict=True):
         assert torch.equal(one.task.inputs, other.task.inputs)
         assert torch.equal(one.task.positions, other.task.positions)
 

@@ -138,6 +138,7 @@ def _write_recipe(path: Path, tokens: int) -> None:
                 "warmup_tokens": tokens // 10,
                 "decay_tokens": tokens // 2,
                 "save_every_tokens": tokens // 4,
+                "save_early": True,
                 "validate_every_tokens": tokens // 10,
             }
         ],

@@ -33,11 +33,13 @@ class Stream:
         tokens: int64 [T].
         boundaries: int32 [n + 1]: 0, …, T.
         position_keys: int64 [T], random keys of (seed, phase, source, epoch, row, position).
+        row_tokens: int64 [rows], tokens of each row.
     """
 
     tokens: Tensor
     boundaries: Tensor
     position_keys: Tensor
+    row_tokens: npt.NDArray[np.int64]
 
     @property
     def text_tokens(self) -> int:
@@ -79,14 +81,15 @@ class RowReader:
             torch.from_numpy(np.concatenate(tokens)),
             torch.from_numpy(ends.astype(np.int32)),
             torch.from_numpy(np.concatenate(position_keys)),
+            np.array([len(row) for row in tokens], dtype=np.int64),
         )
 
 
-def training_reader(corpus: Corpus, order: Order, *, context_length: int) -> RowReader:
-    """Reads the rows that an order names."""
+def training_reader(corpus: Corpus, order: Order, *, phase: str, context_length: int) -> RowReader:
+    """Reads the rows that an order names, with the random keys of a phase."""
     names = tuple(source.name for source in order.sources)
     tables = tuple(corpus.table(name, context_length) for name in names)
-    return RowReader(tables, names, order.seed, order.phase)
+    return RowReader(tables, names, order.seed, phase)
 
 
 def held_out_reader(corpus: Corpus, *, context_length: int) -> RowReader:

@@ -1,8 +1,8 @@
 """The ledger of a run: which rows every step saw, chained by a hash over rows and tokens.
 
-One line a step: `{"step": 3, "first_row": 16, "rows": 8, "tokens": 4093, "hash": "…"}`. The rows
-themselves are not written, since the order computes them; the hash proves that the bytes trained
-on were those that the order names. Twins have equal ledgers.
+One line a step: `{"step": 3, "phase": "pretraining", "first_row": 16, "rows": 8, "tokens": 4093,
+"hash": "…"}`. The rows themselves are not written, since the order computes them; the hash proves
+that the bytes trained on were those that the order names. Twins have equal ledgers.
 """
 
 from typing import Any
@@ -35,19 +35,21 @@ def hash_step(previous: str, rows: Rows, tokens: list[npt.NDArray[np.int64]]) ->
 
 
 def line(
-    *, step: int, first_row: int, rows: Rows, tokens: int, running_hash: str
+    *, step: int, phase: str, first_row: int, rows: Rows, tokens: int, running_hash: str
 ) -> dict[str, Any]:
     """One line of `ledger.jsonl`.
 
     Args:
         step: of the run, from 1.
-        first_row: position in the order where the step begins.
+        phase: its name.
+        first_row: position in the phase's order where the step begins.
         rows: the step's rows.
         tokens: text tokens in them.
         running_hash: from `hash_step`.
     """
     return {
         "step": step,
+        "phase": phase,
         "first_row": first_row,
         "rows": len(rows.row),
         "tokens": tokens,

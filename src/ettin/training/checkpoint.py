@@ -26,10 +26,11 @@ from ettin import files
 from ettin.console import log
 from ettin.errors import InputError, nearest
 from ettin.files import Json
+from ettin.schedules import TAG_PREFIXES
 from ettin.training.optimizer import load_optimizer_state, optimizer_state
 
 FOLDER = "checkpoints"
-_TAG = re.compile(r"[a-z]+\d+")
+_TAG = re.compile(rf"({'|'.join(TAG_PREFIXES.values())})(\d+)")
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,11 @@ def save_checkpoint(
             partial,
             "checkpoint",
             command=command,
-            made_from={"recipe": state["recipe_fingerprint"], "corpus": state["corpus"]},
+            made_from={
+                "recipe": state["recipe_fingerprint"],
+                "corpus": state["corpus"],
+                "start": state["start"] and state["start"]["weights"],
+            },
             facts={"tag": tag, "step": state["step"], "permanent": permanent},
         )
     for other in list_checkpoints(run):
@@ -103,7 +108,7 @@ def save_checkpoint(
 
 
 def list_checkpoints(run: Path) -> list[Checkpoint]:
-    """All finished checkpoints of a run, by step. Their hashes are not looked at."""
+    """All finished checkpoints of a run, oldest first. Their hashes are not looked at."""
     return [Checkpoint(path, files.read_json(path / "state.json")) for path in _finished(run)]
 
 
@@ -118,13 +123,19 @@ def newest_checkpoint(run: Path) -> Checkpoint | None:
 
 
 def _finished(run: Path) -> list[Path]:
-    """Directories of finished checkpoints, by the step in their names."""
+    """Directories of finished checkpoints, by the phase and the step in their names."""
     folder = run / FOLDER
     named = (
         [path for path in folder.iterdir() if _TAG.fullmatch(path.name)] if folder.is_dir() else []
     )
-    whole = [path for path in named if files.is_finished(path)]
-    return sorted(whole, key=lambda path: int(re.sub(r"\D", "", path.name)))
+    return sorted((path for path in named if files.is_finished(path)), key=_age)
+
+
+def _age(path: Path) -> tuple[int, int]:
+    """Sorts tags as a run makes them; phases stand in their table in that order."""
+    named = _TAG.fullmatch(path.name)
+    assert named is not None
+    return list(TAG_PREFIXES.values()).index(named[1]), int(named[2])
 
 
 def discard_leftovers(run: Path) -> None:
@@ -170,8 +181,19 @@ def restore(checkpoint: Checkpoint, *, model: nn.Module, optimizer: StableAdamW)
     """Load weights and the optimiser's complete state in place."""
     with torch.no_grad():
         model.load_state_dict(load_weights(checkpoint), strict=True)
+    restore_optimizer(checkpoint, model=model, optimizer=optimizer)
+
+
+def restore_optimizer(
+    checkpoint: Checkpoint, *, model: nn.Module, optimizer: StableAdamW, settings: bool = True
+) -> None:
+    """Load the optimiser's state in place, its settings (rates, weight decay) too or not."""
     load_optimizer_state(
-        optimizer, model, _load(checkpoint, "optimizer"), checkpoint.state["optimizer"]
+        optimizer,
+        model,
+        _load(checkpoint, "optimizer"),
+        checkpoint.state["optimizer"],
+        settings=settings,
     )
 
 

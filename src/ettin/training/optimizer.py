@@ -20,6 +20,9 @@ EPSILON = 1e-6
 _HERE_NOT_THERE = ("triton", "foreach")
 """Choices of implementation, made for the device at hand and never taken from a checkpoint."""
 
+_COUNTED = ("setup", "step")
+"""What a group counts, as opposed to its settings."""
+
 
 def build_optimizer(model: nn.Module, *, peak_lr: float, weight_decay: float) -> StableAdamW:
     """The optimiser over all parameters, in two groups: vectors, and everything else (decayed)."""
@@ -68,14 +71,31 @@ def optimizer_state(optimizer: StableAdamW, model: nn.Module) -> tuple[dict[str,
 
 
 def load_optimizer_state(
-    optimizer: StableAdamW, model: nn.Module, tensors: dict[str, Tensor], values: Json
+    optimizer: StableAdamW,
+    model: nn.Module,
+    tensors: dict[str, Tensor],
+    values: Json,
+    *,
+    settings: bool = True,
 ) -> None:
-    """Put back what `optimizer_state` took out, on the device of each parameter."""
+    """Put back what `optimizer_state` took out, on the device of each parameter.
+
+    Args:
+        optimizer: over the model's parameters.
+        model: names them.
+        tensors: from `optimizer_state`.
+        values: from `optimizer_state`.
+        settings: also the groups' settings; without, only what they count (their step).
+    """
     named = dict(model.named_parameters())
     optimizer.state.clear()
     for group, saved in zip(optimizer.param_groups, values["groups"], strict=True):
         group.update(
-            {key: _restored(value) for key, value in saved.items() if key not in _HERE_NOT_THERE}
+            {
+                key: _restored(value)
+                for key, value in saved.items()
+                if key not in _HERE_NOT_THERE and (settings or key in _COUNTED)
+            }
         )
     entries: dict[str, Any] = {**tensors, **values["values"]}
     for entry, value in entries.items():

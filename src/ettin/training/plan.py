@@ -6,49 +6,90 @@ from ettin.console import human
 from ettin.data.corpus import Corpus
 from ettin.files import Json
 from ettin.recipe import Recipe, Shape
-from ettin.schedules import clock, falls_on, tag, total_steps
+from ettin.schedules import clock, learning_rate_factor, saved_steps, tag, total_steps
+from ettin.training.setup import PhaseSetup, make_phases, refuse_without_start, shape_of_run
+from ettin.training.start import Start, refuse_misfit
 
 _BYTES_PER_PARAMETER = 12
 """A checkpoint holds weights and two moments in fp32."""
 
 
-def plan(recipe: Recipe, *, corpus_path: Path) -> Json:
-    """Steps, tokens, checkpoints, FLOPs and disk of a run.
+def plan(recipe: Recipe, *, corpus_path: Path, start: Start | None) -> Json:
+    """Steps, tokens, checkpoints, FLOPs and disk of a run, phase by phase and in all.
+
+    Args:
+        recipe: with the phases of the run alone.
+        corpus_path: a finished corpus.
+        start: whose weights the run would begin with.
 
     Raises:
-        InputError: the corpus does not fit the recipe.
+        InputError: the corpus or the start does not fit the recipe.
     """
-    corpus, phase = Corpus.open(corpus_path), recipe.phases[0]
-    rows = sum(len(corpus.table(name, phase.context_length)) for name in corpus.source_names)
-    shape = Shape(vocab_size=corpus.padded_vocab_size, **recipe.shape.model_dump())
-    steps = total_steps(phase)
-    saved = [0, *(n for n in range(1, steps + 1) if falls_on(phase, n, phase.save_every_tokens))]
-    flops = shape.flops_per_token(
-        context_length=phase.context_length,
-        labelled=1.0 if recipe.objective == "clm" else phase.mask_rate,
-        visibility=recipe.visibility,
-    )
+    corpus, facts = Corpus.open(corpus_path), start.facts if start else None
+    refuse_without_start(recipe, facts)
+    if start is not None:
+        refuse_misfit(start.facts, tokenizer=start.tokenizer, recipe=recipe, corpus=corpus)
+    shape = shape_of_run(recipe, corpus, facts)
+    phases = [_plan_phase(each, shape) for each in make_phases(recipe, corpus=corpus)]
+    first = tag(recipe.phases[0], 0)
+    tags = [first, *(name for phase in phases for name in phase["checkpoints"])]
     return {
         "objective": recipe.objective,
+        "start": facts and facts["where"],
         "parameters": shape.parameters,
+        "steps": sum(phase["steps"] for phase in phases),
+        "tokens": sum(phase["tokens"] for phase in phases),
+        "checkpoints": tags,
+        "flops": sum(phase["flops"] for phase in phases),
+        "checkpoint_bytes": _BYTES_PER_PARAMETER * shape.parameters,
+        "disk_bytes": _BYTES_PER_PARAMETER * shape.parameters * len(tags),
+        "state_bytes": shape.state_bytes,
+        "phases": phases,
+    }
+
+
+def _plan_phase(at: PhaseSetup, shape: Shape) -> Json:
+    phase, steps = at.phase, total_steps(at.phase)
+    flops = shape.flops_per_token(
+        context_length=phase.context_length,
+        labelled=1.0 if at.recipe.objective == "clm" else phase.mask_rate,
+        visibility=at.recipe.visibility,
+    )
+    peak = at.recipe.peak_lr
+    highest, last = (
+        peak * learning_rate_factor(phase, tokens) for tokens in (phase.warmup_tokens, phase.tokens)
+    )
+    return {
+        "name": phase.name,
         "steps": steps,
         "tokens": clock(phase, steps),
-        "epochs": steps * phase.batch_rows / rows,
-        "checkpoints": [tag(phase, step) for step in saved],
+        "context_length": phase.context_length,
+        "batch_rows": phase.batch_rows,
+        "learning_rates": [highest, last],
+        "checkpoints": [tag(phase, step) for step in saved_steps(phase)],
         "flops": flops * clock(phase, steps),
-        "checkpoint_bytes": _BYTES_PER_PARAMETER * shape.parameters,
-        "disk_bytes": _BYTES_PER_PARAMETER * shape.parameters * len(saved),
-        "state_bytes": shape.state_bytes,
+        "epochs": at.epochs(),
     }
 
 
 def describe_plan(planned: Json) -> str:
     """A plan as people read it."""
-    return (
+    lines = [
         f"{planned['objective']}: {human(planned['parameters'])} parameters, "
-        f"{planned['steps']:,} steps, {human(planned['tokens'])} tokens "
-        f"({planned['epochs']:.2f} epochs), {human(planned['flops'])}FLOP\n"
+        f"{planned['steps']:,} steps, {human(planned['tokens'])} tokens, "
+        f"{human(planned['flops'])}FLOP"
+    ]
+    for phase in planned["phases"]:
+        high, low = phase["learning_rates"]
+        epochs = ", ".join(f"{name} {count:.2f}" for name, count in phase["epochs"].items())
+        lines.append(
+            f"  {phase['name']}: {phase['steps']:,} steps of {phase['batch_rows']:,} rows x "
+            f"{phase['context_length']:,} tokens = {human(phase['tokens'])}, learning rate "
+            f"{high:.2e} to {low:.2e}, {len(phase['checkpoints'])} checkpoints; epochs: {epochs}"
+        )
+    lines.append(
         f"{len(planned['checkpoints'])} checkpoints of {human(planned['checkpoint_bytes'])}B: "
         f"{human(planned['disk_bytes'])}B of disk; "
         f"{human(planned['state_bytes'])}B of memory besides activations"
     )
+    return "\n".join(lines)

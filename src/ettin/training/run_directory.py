@@ -78,32 +78,43 @@ def is_begun(run: Path) -> bool:
     return (run / START).is_file()
 
 
-def refuse_another(run: Path, *, recipe: Recipe, start: Json) -> None:
+def refuse_another(run: Path, *, recipe: Recipe, corpus: Corpus, start: Json | None) -> None:
     """Continue a run only with what it was begun with.
 
     Raises:
-        InputError: the recipe or the corpus differs; each difference is named.
+        InputError: the recipe, the corpus or the start differs; each difference is named.
     """
     begun, began = load_recipe(run / RECIPE), files.read_json(run / START)
-    skipped = {"corpus", "device", "micro_batch_rows"}
-    was = _flat(begun.model_dump(mode="json", exclude=skipped))
-    now = _flat(recipe.model_dump(mode="json", exclude=skipped))
+    was, now = _flat(begun.what_is_learned()), _flat(recipe.what_is_learned())
     differences = [
         f"{name}: begun with {was.get(name)!r}, now {now.get(name)!r}"
         for name in sorted({*was, *now})
         if was.get(name) != now.get(name)
     ]
-    if began["corpus"]["fingerprint"] != start["corpus"]["fingerprint"]:
+    if began["corpus"]["fingerprint"] != corpus.fingerprint:
         differences.append(
-            f"corpus: begun with {began['corpus']['path']}, now {start['corpus']['path']} "
+            f"corpus: begun with {began['corpus']['path']}, now {corpus.path.absolute()} "
             "(its content differs)"
         )
+    if began["start"] and start and began["start"]["weights"] != start["weights"]:
+        differences.append(f"start: the weights of {start['where']} are others by now")
     if differences:
         listed = "\n".join(f"  - {difference}" for difference in differences)
         raise InputError(
             f"{run} is another run and cannot be continued with this recipe:\n{listed}\n"
             "choose another --out, or give what it was begun with"
         )
+
+
+def recorded_start(run: Path, where: str) -> Json | None:
+    """The start of a run that has begun, as it was then, if it was given by the same words.
+
+    A run goes on without its start, which may be gone or have moved on meanwhile.
+    """
+    if not is_begun(run):
+        return None
+    facts: Json | None = files.read_json(run / START)["start"]
+    return facts if facts is not None and facts["where"] == where else None
 
 
 def summary(run: Path) -> RunSummary:

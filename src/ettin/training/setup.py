@@ -1,6 +1,8 @@
-"""What a run computes with, made from a recipe and a corpus."""
+"""What a run computes with, made from a recipe, a corpus and, if it has one, its start."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 from optimi import StableAdamW
@@ -9,34 +11,57 @@ from ettin import files
 from ettin.data.batches import RowReader, training_reader
 from ettin.data.corpus import Corpus
 from ettin.data.order import Order, make_order
+from ettin.errors import InputError
 from ettin.files import Json
+from ettin.huggingface import kind_of
 from ettin.model.transformer import Transformer
 from ettin.objectives import Vocabulary
-from ettin.recipe import Phase, Recipe, Shape
+from ettin.recipe import CROSS, Phase, Recipe, Shape
+from ettin.schedules import place, rows_before, total_steps
+from ettin.training.checkpoint import restore_optimizer
 from ettin.training.device import choose_device, choose_precision
 from ettin.training.optimizer import build_optimizer
+from ettin.training.start import Start, refuse_misfit
 from ettin.training.step import MicroBatch, Step, load_step, vocabulary_of
 from ettin.training.validation import held_out_batches, validation_loss
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What a run computes with; nothing in it but `model` and `optimizer` ever changes."""
+class PhaseSetup:
+    """What one phase trains on.
+
+    Attributes:
+        recipe: of the run.
+        phase: the phase.
+        first_step: steps of the run before it.
+        corpus: of the run.
+        order: its rows.
+        reader: reads them, with the random keys of this phase.
+        vocabulary: special and ordinary tokens.
+    """
 
     recipe: Recipe
     phase: Phase
+    first_step: int
     corpus: Corpus
     order: Order
     reader: RowReader
     vocabulary: Vocabulary
-    held_out: list[MicroBatch]
-    model: Transformer
-    optimizer: StableAdamW
-    device: torch.device
-    precision: torch.dtype
+
+    @property
+    def last_step(self) -> int:
+        """The step of the run with which the phase ends."""
+        return self.first_step + total_steps(self.phase)
+
+    @cached_property
+    def held_out(self) -> list[MicroBatch]:
+        """The held-out rows, masked as the phase masks."""
+        return held_out_batches(
+            self.corpus, recipe=self.recipe, phase=self.phase, vocabulary=self.vocabulary
+        )
 
     def load(self, number: int) -> Step:
-        """The step of that number."""
+        """The step of that number in the phase."""
         return load_step(
             number,
             recipe=self.recipe,
@@ -46,53 +71,173 @@ class Setup:
             vocabulary=self.vocabulary,
         )
 
-    def validate(self) -> float:
+    def epochs(self) -> dict[str, float]:
+        """How often the phase reads each source."""
+        rows = rows_before(self.phase, total_steps(self.phase) + 1)
+        weights = sum(source.weight for source in self.order.sources)
+        return {
+            source.name: rows * source.weight / weights / source.rows
+            for source in self.order.sources
+        }
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run computes with; nothing in it but `model` and `optimizer` ever changes."""
+
+    recipe: Recipe
+    corpus: Corpus
+    phases: tuple[PhaseSetup, ...]
+    model: Transformer
+    optimizer: StableAdamW
+    device: torch.device
+    precision: torch.dtype
+    start: Start | None
+
+    def phase_at(self, step: int) -> PhaseSetup:
+        """The phase that a step of the run belongs to."""
+        return self.phases[place(self.recipe.phases, step).phase]
+
+    def enter(self, phase: Phase) -> None:
+        """Give the model the RoPE bases of a phase; its weights have no other memory of it."""
+        self.model.global_rope_theta = phase.global_rope_theta
+        self.model.local_rope_theta = phase.local_rope_theta
+
+    def validate(self, phase_setup: PhaseSetup) -> float:
         """Held-out loss of the model as it stands, nats per label."""
         return validation_loss(
             self.model,
-            self.held_out,
+            phase_setup.held_out,
             recipe=self.recipe,
             device=self.device,
             precision=self.precision,
         )
 
+    @property
+    def variant(self) -> str:
+        """`cross` when the weights come from the other kind of model, else `native`."""
+        return variant_of(self.recipe, self.start.facts if self.start else None)
 
-def build(recipe: Recipe, *, corpus: Corpus) -> Setup:
-    """Make everything that training needs, the model with its initial weights.
+
+def build(recipe: Recipe, *, corpus: Corpus, start: Start | None = None) -> Setup:
+    """Make everything that training needs; the model is on its device and has no weights yet.
 
     Raises:
-        InputError: the corpus lacks rows of this context length, or a source of the mixture.
+        InputError: the corpus lacks rows of a context length, or a source of the mixture; the
+            start fits neither the recipe nor the corpus; a cross phase has no start.
     """
-    phase = recipe.phases[0]
-    rows = {name: len(corpus.table(name, phase.context_length)) for name in corpus.source_names}
-    order = make_order(seed=recipe.seed, phase=phase.name, rows=rows, mixture=recipe.mixture)
-    device = choose_device(recipe.device)
-    vocabulary = vocabulary_of(corpus)
-    shape = Shape(vocab_size=corpus.padded_vocab_size, **recipe.shape.model_dump())
+    refuse_without_start(recipe, start.facts if start else None)
+    if start is not None:
+        refuse_misfit(start.facts, tokenizer=start.tokenizer, recipe=recipe, corpus=corpus)
+    phases = make_phases(recipe, corpus=corpus)
+    device, first = choose_device(recipe.device), recipe.phases[0]
     model = Transformer(
-        shape, global_rope_theta=phase.global_rope_theta, local_rope_theta=phase.local_rope_theta
+        shape_of_run(recipe, corpus, start.facts if start else None),
+        global_rope_theta=first.global_rope_theta,
+        local_rope_theta=first.local_rope_theta,
     )
-    model.initialise(recipe.seed)
     model.to(device)
+    # A fresh optimiser knows its own phase's rate; one that goes on knows the whole recipe's.
+    highest = 1.0 if continues(recipe, start) else first.lr_factor
     return Setup(
         recipe=recipe,
-        phase=phase,
         corpus=corpus,
-        order=order,
-        reader=training_reader(corpus, order, context_length=phase.context_length),
-        vocabulary=vocabulary,
-        held_out=held_out_batches(corpus, recipe=recipe, phase=phase, vocabulary=vocabulary),
+        phases=phases,
         model=model,
-        optimizer=build_optimizer(model, peak_lr=recipe.peak_lr, weight_decay=recipe.weight_decay),
+        optimizer=build_optimizer(
+            model, peak_lr=recipe.peak_lr * highest, weight_decay=recipe.weight_decay
+        ),
         device=device,
         precision=choose_precision(recipe.precision, device),
+        start=start,
+    )
+
+
+def make_phases(recipe: Recipe, *, corpus: Corpus) -> tuple[PhaseSetup, ...]:
+    """What each phase of a recipe trains on.
+
+    Raises:
+        InputError: the corpus lacks rows of a context length, or a source of the mixture.
+    """
+    ends = accumulate((total_steps(phase) for phase in recipe.phases), initial=0)
+    vocabulary = vocabulary_of(corpus)
+    phases = []
+    for phase, first_step in zip(recipe.phases, ends, strict=False):
+        length = phase.context_length
+        rows = {name: len(corpus.table(name, length)) for name in corpus.source_names}
+        order = make_order(
+            seed=recipe.seed, phase=phase.order, rows=rows, mixture=recipe.mixture_of(phase)
+        )
+        reader = training_reader(corpus, order, phase=phase.name, context_length=length)
+        phases.append(PhaseSetup(recipe, phase, first_step, corpus, order, reader, vocabulary))
+    return tuple(phases)
+
+
+def shape_of_run(recipe: Recipe, corpus: Corpus, start: Json | None) -> Shape:
+    """The recipe's dimensions, with the vocabulary of the start or else of the corpus."""
+    vocab_size = start["shape"]["vocab_size"] if start else corpus.padded_vocab_size
+    return Shape(vocab_size=vocab_size, **recipe.shape.model_dump())
+
+
+def refuse_without_start(recipe: Recipe, start: Json | None) -> None:
+    """A recipe that names a start needs it, and a cross phase, which trains the twin's weights.
+
+    Raises:
+        InputError: there is none, or another one.
+    """
+    if recipe.start_from != (start["where"] if start else None):
+        raise InputError(
+            f"the recipe starts from {recipe.start_from}, given is "
+            f"{start['where'] if start else 'nothing'}; load the recipe with the start's facts"
+        )
+    if start is None and recipe.phases[0].name == CROSS:
+        other = "encoder" if recipe.objective == "clm" else "decoder"
+        raise InputError(
+            f"the cross phase trains the weights of the twin: give --from WHERE, a trained {other}"
+        )
+
+
+def variant_of(recipe: Recipe, start: Json | None) -> str:
+    """`cross` when a run's weights come from the other kind of model, now or before; `native`."""
+    if start is None:
+        return "native"
+    crossed = start["kind"] != kind_of(recipe.objective)
+    return "cross" if crossed or start["variant"] == "cross" else "native"
+
+
+def load_first_weights(setup: Setup) -> None:
+    """Give the model its first weights: drawn anew, or the start's, with or without its moments.
+
+    A run that goes on with the objective of its start, from one of our checkpoints, takes the
+    optimiser's moments over; the cross phase and models from elsewhere begin with fresh ones.
+    """
+    start = setup.start
+    if start is None:
+        setup.model.initialise(setup.recipe.seed)
+        return
+    with torch.no_grad():
+        setup.model.load_state_dict(start.weights(), strict=True)
+    if continues(setup.recipe, start):
+        assert start.checkpoint is not None
+        restore_optimizer(
+            start.checkpoint, model=setup.model, optimizer=setup.optimizer, settings=False
+        )
+
+
+def continues(recipe: Recipe, start: Start | None) -> bool:
+    """Whether the optimiser's moments go on."""
+    return (
+        start is not None
+        and start.facts["format"] == "checkpoint"
+        and start.facts["objective"] == recipe.objective
+        and recipe.phases[0].name != CROSS
     )
 
 
 def start_facts(setup: Setup) -> Json:
     """What identifies the beginning of a run, for `start.json`.
 
-    To be called before anything is loaded into the model: its weights are hashed.
+    To be called after `load_first_weights` and before anything else changes them: they are hashed.
     """
     weights = {name: tensor.cpu() for name, tensor in setup.model.state_dict().items()}
     return {
@@ -100,10 +245,16 @@ def start_facts(setup: Setup) -> Json:
             "path": str(setup.corpus.path.absolute()),
             "fingerprint": setup.corpus.fingerprint,
         },
-        "order": setup.order.fingerprint,
+        "order": order_fingerprint(setup),
         "shape": setup.model.shape.model_dump(),
         "parameters": sum(parameter.numel() for parameter in setup.model.parameters()),
         "initial_weights_hash": files.fingerprint_arrays(
             {name: tensor.numpy() for name, tensor in weights.items()}
         ),
+        "start": setup.start.facts if setup.start else None,
     }
+
+
+def order_fingerprint(setup: Setup) -> str:
+    """Identifies the rows of every step of the run."""
+    return files.fingerprint([phase.order.fingerprint for phase in setup.phases])

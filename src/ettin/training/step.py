@@ -7,6 +7,7 @@ labels of the whole step is known before the first forward pass and divides ever
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -31,7 +32,12 @@ class MicroBatch:
         """The same on a device, but for the boundaries, which the model reads on the CPU."""
         stream, task = self.stream, self.task
         return MicroBatch(
-            Stream(stream.tokens.to(device), stream.boundaries, stream.position_keys.to(device)),
+            Stream(
+                stream.tokens.to(device),
+                stream.boundaries,
+                stream.position_keys.to(device),
+                stream.row_tokens,
+            ),
             Task(task.inputs.to(device), task.positions.to(device), task.labels.to(device)),
         )
 
@@ -41,12 +47,12 @@ class Step:
     """Everything that a step trains on.
 
     Attributes:
-        number: of the run, from 1.
-        first_row: position in the order where it begins.
+        number: of the phase, from 1.
+        first_row: position in the phase's order where it begins.
         rows: its rows in order.
         micro_batches: those rows in portions.
         labels: labels in all of them; losses are divided by it.
-        text_tokens: tokens in all of them.
+        source_tokens: int64 [sources], text tokens of each source of the order.
     """
 
     number: int
@@ -54,7 +60,12 @@ class Step:
     rows: Rows
     micro_batches: list[MicroBatch]
     labels: int
-    text_tokens: int
+    source_tokens: npt.NDArray[np.int64]
+
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of all its rows."""
+        return int(self.source_tokens.sum())
 
 
 def vocabulary_of(corpus: Corpus) -> Vocabulary:
@@ -83,15 +94,18 @@ def load_step(
         objective=recipe.objective,
         mask_rate=phase.mask_rate,
         vocabulary=vocabulary,
-        size=recipe.micro_batch_rows or len(rows.row),
+        size=recipe.micro_batch_rows_of(phase),
     )
+    row_tokens = np.concatenate([each.stream.row_tokens for each in micro_batches])
+    source_tokens = np.zeros(len(order.sources), dtype=np.int64)
+    np.add.at(source_tokens, rows.source, row_tokens)
     return Step(
         number=number,
         first_row=first_row,
         rows=rows,
         micro_batches=micro_batches,
         labels=sum(len(each.task.labels) for each in micro_batches),
-        text_tokens=sum(each.stream.text_tokens for each in micro_batches),
+        source_tokens=source_tokens,
     )
 
 

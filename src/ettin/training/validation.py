@@ -1,7 +1,8 @@
 """Held-out loss, and the n-gram models that it is compared with.
 
-The rows and their masks are always the same, whatever the recipe's seed, so that the numbers of
-different runs and checkpoints differ by the model alone.
+The rows and their masks are always the same in a phase, whatever the recipe's seed, so that the
+numbers of different runs and checkpoints differ by the model alone. A phase of another context
+length has other rows, and one of another mask rate other masks.
 """
 
 from collections.abc import Iterable
@@ -33,7 +34,7 @@ def held_out_batches(
         objective=recipe.objective,
         mask_rate=phase.mask_rate,
         vocabulary=vocabulary,
-        size=recipe.micro_batch_rows or phase.batch_rows,
+        size=recipe.micro_batch_rows_of(phase),
     )
 
 
