@@ -1,5 +1,6 @@
 """Made-up finished directories with the files and facts that real stages write, for the readers'
-tests: a pair of runs whose losses fall like real ones, exports with parity, and samples.
+tests: runs of one or several phases whose losses fall like real ones, cross runs that begin with
+their weights, exports with parity, and samples.
 """
 
 import json
@@ -9,66 +10,158 @@ from typing import Any
 
 import yaml
 
-from ettin.files import write_json, write_manifest
+from ettin.files import read_json, write_json, write_manifest
+from ettin.recipe import Phase
+from ettin.recipe_file import resolve
+from ettin.schedules import batch_rows, clock, learning_rate_factor, tag, total_steps
 
-BASELINES = {"mlm": {"unigram": 6.31, "bigram": 4.97}, "clm": {"unigram": 6.28, "bigram": 4.93}}
+BASELINES = {
+    "mlm": {"unigram": 6.31, "bigram": 4.97},
+    "mntp": {"unigram": 6.31, "bigram": 4.97},
+    "clm": {"unigram": 6.28, "bigram": 4.93},
+}
+FLOORS = {"mlm": 5.52, "mntp": 5.6, "clm": 4.86}
 STEPS = 120
 STEP_TOKENS = 6_800
+STEP_ROWS = 14
+NATIVE = ("pretraining", "extension", "decay")
+PHASES: dict[str, dict[str, Any]] = {
+    "pretraining": {"tokens": STEPS * STEP_ROWS * 512, "context_length": 512,
+                    "batch_rows": STEP_ROWS, "decay_tokens": 0},
+    "extension": {"tokens": 48 * 4 * 2048, "context_length": 2048, "batch_rows": 4},
+    "decay": {"tokens": 24 * 4 * 2048, "context_length": 2048, "batch_rows": 4},
+    "cross": {"tokens": 40 * 4 * 2048, "context_length": 2048, "batch_rows": 4},
+}  # fmt: skip
 
 
-def write_run(directory: Path, objective: str, **changed_facts: Any) -> Path:
+def write_run(
+    directory: Path,
+    objective: str,
+    *,
+    phases: tuple[str, ...] = ("pretraining",),
+    start: dict[str, Any] | None = None,
+    **changed_facts: Any,
+) -> Path:
     """A finished run; `changed_facts` replace facts of its manifest."""
     directory.mkdir(parents=True)
-    floor = {"mlm": 5.52, "clm": 4.86}.get(objective, 5.0)
-    lines = []
-    for step in range(1, STEPS + 1):
-        loss = floor + (9.0 - floor) * math.exp(-step / 14) + 0.5 * math.exp(-step / 60)
-        line: dict[str, Any] = {
-            "step": step, "phase": "pretraining", "phase_step": step, "tokens": step * STEP_TOKENS,
-            "loss": loss + 0.12 * math.sin(step * 12.9898), "grad_norm": 1.0,
-            "learning_rate": 3e-3 * min(1, step / 12, (STEPS + 1 - step) / 24),
-            "tokens_per_second": 15_000.0 + step % 7, "peak_memory_bytes": 900_000_000,
-        }  # fmt: skip
-        if step % 12 == 0 or step == 1:
-            line["validation_loss"] = loss + 0.03
-        lines.append(line)
-    ledger = [
-        {"step": step, "first_row": 8 * (step - 1), "rows": 8, "tokens": STEP_TOKENS,
-         "hash": f"{step:032x}"}
-        for step in range(1, STEPS + 1)
-    ]  # fmt: skip
+    recipe = resolve(
+        {
+            "size": "nano",
+            "objective": objective,
+            "start_from": start and start["where"],
+            "phases": [{"name": name, **PHASES[name]} for name in phases],
+        }
+    )
+    (directory / "recipe.yaml").write_text(
+        yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8"
+    )
+    lines, ledger = _steps(recipe.phases, objective)
     write_lines(directory / "metrics.jsonl", lines)
     write_lines(directory / "ledger.jsonl", ledger)
-    recipe = {
-        "size": "nano", "objective": objective, "seed": 21, "peak_lr": 3e-3,
-        "phases": [{"name": "pretraining", "tokens": 800_000, "context_length": 512,
-                    "batch_rows": 8}],
-    }  # fmt: skip
-    (directory / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     write_json(directory / "baselines.json", BASELINES[objective])
+    ends = [tag(phase, total_steps(phase)) for phase in recipe.phases]
+    kind = "decoder" if objective == "clm" else "encoder"
     facts = {
-        "objective": objective, "size": "nano", "parameters": 1_625_472, "steps": STEPS,
-        "tokens": STEPS * STEP_TOKENS, "nominal_tokens": STEPS * STEP_TOKENS,
+        "objective": objective, "size": "nano", "parameters": 1_625_472, "steps": len(lines),
+        "variant": "cross" if start and start["kind"] != kind else "native", "start": start,
+        "tokens": lines[-1]["tokens"],
+        "nominal_tokens": sum(clock(phase, total_steps(phase)) for phase in recipe.phases),
+        "phases": [_phase_facts(phase, ledger) for phase in recipe.phases], "order": "9" * 32,
         "loss": lines[-1]["loss"], "validation_loss": lines[-1]["validation_loss"],
-        "baselines": BASELINES[objective],
-        "ledger_hash": ledger[-1]["hash"], "initial_weights_hash": "a" * 32,
-        "recipe_fingerprint": "b" * 32, "checkpoints": ["step0", f"step{STEPS}"],
+        "initial_validation_loss": 7.61 if start else 9.43, "baselines": BASELINES[objective],
+        "ledger_hash": ledger[-1]["hash"],
+        "initial_weights_hash": start["weights"] if start else "a" * 32,
+        "recipe_fingerprint": recipe.fingerprint,
+        "checkpoints": [tag(recipe.phases[0], 0), *ends],
         "corpus": {"path": "/made/up/corpus", "fingerprint": "c" * 32}, "device": "cpu",
         "threads": 2,
         "tokens_per_second": 15_003.0, "peak_memory_bytes": 912_000_000, "seconds": 54.4,
         **changed_facts,
     }  # fmt: skip
-    command = [
-        "ettin",
-        "train",
-        "recipes/nano.yaml",
-        "--objective",
-        objective,
-        "--out",
-        str(directory),
-    ]
+    command = ["ettin", "train", "recipes/nano.yaml", "--objective", objective]
+    command += ["--out", str(directory)]
     write_manifest(directory, "run", command=command, made_from={"corpus": "c" * 32}, facts=facts)
     return directory
+
+
+def write_suite(folder: Path) -> Path:
+    """A native pair of three phases, and three cross runs that begin with its last weights."""
+    encoder = write_run(folder / "encoder", "mlm", phases=NATIVE)
+    decoder = write_run(folder / "decoder", "clm", phases=NATIVE)
+    for name, objective, origin in (
+        ("encoder-from-decoder", "mntp", decoder),
+        ("encoder-from-decoder-mlm", "mlm", decoder),
+        ("decoder-from-encoder", "clm", encoder),
+    ):
+        write_run(folder / name, objective, phases=("cross",), start=start_at(origin))
+    return folder
+
+
+def start_at(run: Path, *, checkpoint: str | None = None) -> dict[str, Any]:
+    """What a run states that begins with the weights of another one's last checkpoint."""
+    facts: dict[str, Any] = read_json(run / "manifest.json")["facts"]
+    name = checkpoint or facts["checkpoints"][-1]
+    return {
+        "where": f"{run}@{name}", "path": str(run.absolute() / "checkpoints" / name),
+        "format": "checkpoint", "kind": "decoder" if facts["objective"] == "clm" else "encoder",
+        "objective": facts["objective"], "variant": facts["variant"],
+        "phase": facts["phases"][-1]["name"], "tag": name, "tokens": facts["tokens"],
+        "size": "nano", "weights": f"{facts['objective']:f<32}",
+    }  # fmt: skip
+
+
+def _steps(
+    phases: tuple[Phase, ...], objective: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The lines of metrics and ledger."""
+    lines: list[dict[str, Any]] = []
+    ledger: list[dict[str, Any]] = []
+    tokens = 0
+    for phase in phases:
+        first_row = 0
+        for phase_step in range(1, total_steps(phase) + 1):
+            step, rows = len(lines) + 1, batch_rows(phase, phase_step)
+            share = STEP_TOKENS / (STEP_ROWS * 512)
+            step_tokens = round(rows * phase.context_length * share)
+            tokens += step_tokens
+            loss = _loss(phase, objective, step)
+            place = {"step": step, "phase": phase.name}
+            line = {
+                **place, "phase_step": phase_step, "tokens": tokens,
+                "loss": loss + 0.12 * math.sin(step * 12.9898), "grad_norm": 1.0,
+                "learning_rate": 3e-3 * learning_rate_factor(phase, clock(phase, phase_step - 1)),
+                "tokens_per_second": 15_000.0 + step % 7, "peak_memory_bytes": 900_000_000,
+            }  # fmt: skip
+            if phase_step % 12 == 0 or step == 1 or phase_step == total_steps(phase):
+                line["validation_loss"] = loss + 0.03
+            lines.append(line)
+            ledger.append({**place, "first_row": first_row, "rows": rows, "tokens": step_tokens,
+                           "hash": f"{step:032x}"})  # fmt: skip
+            first_row += rows
+    return lines, ledger
+
+
+def _loss(phase: Phase, objective: str, step: int) -> float:
+    """Falls as real ones do; lower where less is hidden, and from trained weights faster."""
+    floor = FLOORS[objective]
+    if phase.name == "cross":
+        return floor - 0.5 + 2.2 * math.exp(-step / 8)
+    loss = floor + (9.0 - floor) * math.exp(-step / 14) + 0.5 * math.exp(-step / 60)
+    hidden = 0.45 if phase.mask_rate < 0.3 and objective != "clm" else 0.0
+    return loss - hidden - {"pretraining": 0.0, "extension": 0.12, "decay": 0.3}[phase.name]
+
+
+def _phase_facts(phase: Phase, ledger: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a manifest states of one phase, of two sources."""
+    tokens = sum(line["tokens"] for line in ledger if line["phase"] == phase.name)
+    books = round(0.6 * tokens)
+    return {
+        "name": phase.name, "steps": total_steps(phase), "tokens": tokens,
+        "nominal_tokens": clock(phase, total_steps(phase)),
+        "context_length": phase.context_length, "order": f"{phase.order:0<32}",
+        "source_tokens": {"books": books, "code": tokens - books},
+        "epochs": {"books": 0.84, "code": 1.26},
+    }  # fmt: skip
 
 
 def write_export(directory: Path, objective: str) -> Path:

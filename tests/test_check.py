@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,24 @@ from ettin.check import check
 from ettin.errors import InputError
 from ettin.files import MANIFEST, read_json, write_json, write_manifest
 from ettin.report import make_report
-from tests.made_up_runs import safetensors_bytes, write_export, write_run, write_samples
+from tests.made_up_runs import (
+    NATIVE,
+    safetensors_bytes,
+    start_at,
+    write_export,
+    write_lines,
+    write_run,
+    write_samples,
+)
 
 
-def write_checkpoint(directory: Path) -> Path:
+def write_checkpoint(directory: Path, *, step: int = 120, ledger_hash: str = "") -> Path:
     """A finished checkpoint of one weight."""
     directory.mkdir(parents=True)
     (directory / "weights-0000.safetensors").write_bytes(safetensors_bytes())
     write_json(directory / "index.json", {"weights": {"weight": "weights-0000.safetensors"}})
-    write_json(directory / "state.json", {"step": 120})
-    write_manifest(directory, "checkpoint", command=[], made_from={}, facts={"step": 120})
+    write_json(directory / "state.json", {"step": step, "ledger_hash": ledger_hash})
+    write_manifest(directory, "checkpoint", command=[], made_from={}, facts={"step": step})
     return directory
 
 
@@ -42,17 +51,24 @@ def write_report(directory: Path) -> Path:
 
 
 def run_with_checkpoints(directory: Path) -> Path:
-    """A finished run that holds a finished checkpoint."""
-    write_run(directory, "clm", checkpoints=["step120"])
-    (directory / MANIFEST).unlink()
-    write_checkpoint(directory / "checkpoints" / "step120")
-    return finish(directory, "run", facts_of(write_run(directory.with_name("facts"), "clm")))
+    """A finished run of three phases that holds its checkpoints."""
+    return with_checkpoints(write_run(directory, "clm", phases=NATIVE))
+
+
+def with_checkpoints(run: Path) -> Path:
+    """The same run with the checkpoints that its manifest names."""
+    facts = facts_of(run)
+    ends = [0, *accumulate(phase["steps"] for phase in facts["phases"])]
+    for tag, step in zip(facts["checkpoints"], ends, strict=True):
+        line = f"{step:032x}" if step else ""
+        write_checkpoint(run / "checkpoints" / tag, step=step, ledger_hash=line)
+    return finish(run, "run", facts)
 
 
 def facts_of(directory: Path) -> dict[str, Any]:
-    """What a manifest states, for one checkpoint."""
+    """What a manifest states."""
     facts: dict[str, Any] = read_json(directory / MANIFEST)["facts"]
-    return {**facts, "checkpoints": ["step120"]}
+    return facts
 
 
 def finish(directory: Path, kind: str, facts: dict[str, Any]) -> Path:
@@ -123,7 +139,7 @@ def test_an_unfinished_directory_is_said_to_be_so_and_its_parts_are_checked(tmp_
     (run / MANIFEST).unlink()
     assert len(check(run)) == 1
     assert "unfinished" in check(run)[0]
-    (run / "checkpoints" / "step120" / "state.json").write_text("{}")
+    (run / "checkpoints" / "ext48" / "state.json").write_text("{}")
     assert len(check(run)) == 2
 
 
@@ -148,25 +164,37 @@ def test_an_empty_folder_and_a_path_that_is_none_are_refused(tmp_path: Path) -> 
         check(tmp_path / "missing")
 
 
-def cut_ledger(run: Path) -> None:
-    lines = (run / "ledger.jsonl").read_text().splitlines(keepends=True)
-    (run / "ledger.jsonl").write_text("".join(lines[:50] + lines[51:]))
+def edit(file: str, change: Callable[[list[dict[str, Any]]], object]) -> Callable[[Path], None]:
+    """Damage to the lines of one file of a run."""
+
+    def damage(run: Path) -> None:
+        lines = [json.loads(line) for line in (run / file).read_text().splitlines()]
+        change(lines)
+        write_lines(run / file, lines)
+
+    return damage
 
 
-def shift_rows(run: Path) -> None:
-    lines = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
-    lines[7]["first_row"] += 1
-    (run / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+def facts(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Damage to what the manifest states."""
+
+    def damage(run: Path) -> None:
+        stated = facts_of(run)
+        change(stated)
+        finish(run, "run", stated)
+
+    return damage
 
 
-def repeat_metrics(run: Path) -> None:
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write((run / "metrics.jsonl").read_text().splitlines()[-1] + "\n")
+def recipe(old: str, new: str) -> Callable[[Path], None]:
+    """Damage to the recipe."""
 
+    def damage(run: Path) -> None:
+        text = (run / "recipe.yaml").read_text()
+        assert old in text
+        (run / "recipe.yaml").write_text(text.replace(old, new))
 
-def other_objective(run: Path) -> None:
-    text = (run / "recipe.yaml").read_text()
-    (run / "recipe.yaml").write_text(text.replace("objective: clm", "objective: mlm"))
+    return damage
 
 
 def torn_line(run: Path) -> None:
@@ -174,29 +202,88 @@ def torn_line(run: Path) -> None:
         file.write('{"step": 1')
 
 
+METRICS, LEDGER = "metrics.jsonl", "ledger.jsonl"
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (cut_ledger, "step 52 stands where step 51 should"),
-        (shift_rows, "step 8 begins at row 57, not 56"),
-        (repeat_metrics, "step 120 follows step 120"),
-        (other_objective, "objective mlm, the manifest says clm"),
+        (edit(LEDGER, lambda lines: lines.pop(50)), "step 52 stands where step 51 should"),
+        (edit(METRICS, lambda lines: lines.pop(50)), "step 52 stands where step 51 should"),
+        (edit(METRICS, lambda lines: lines.append(lines[-1])),
+         "step 192 follows step 192, the recipe's last"),
+        (edit(LEDGER, lambda lines: lines.pop()), "ends at step 191, the recipe at step 192"),
+        (edit(LEDGER, lambda lines: lines[7].update(first_row=99)),
+         "step 8 begins at row 99, not 98"),
+        (edit(LEDGER, lambda lines: lines[120].update(first_row=1680)),
+         "step 121 begins at row 1680, not 0"),
+        (edit(LEDGER, lambda lines: lines[7].update(rows=13)),
+         "step 8 has 13 rows, the recipe says 14"),
+        (edit(LEDGER, lambda lines: lines[120].update(phase="decay")),
+         "step 121 is step 1 of decay, by the recipe it is step 1 of extension"),
+        (edit(METRICS, lambda lines: lines[120].update(phase_step=121)),
+         "step 121 is step 121 of extension, by the recipe it is step 1 of extension"),
+        (edit(METRICS, lambda lines: lines[150].update(tokens=1)), "metrics.jsonl says 1"),
+        (edit(LEDGER, lambda lines: lines[-1].update(tokens=1)), "tokens until step 192"),
+        (recipe("objective: clm", "objective: mlm"), "objective 'mlm', the manifest says 'clm'"),
+        (recipe("tokens: 393216", "tokens: 401408"), "step 169 is step 1 of decay, by the recipe"),
         (torn_line, "metrics.jsonl"),
+        (facts(lambda stated: stated.update(ledger_hash="e")), "ledger_hash"),
+        (facts(lambda stated: stated["phases"].pop()),
+         "the phases pretraining, extension, decay, the manifest says pretraining, extension"),
+        (facts(lambda stated: stated["phases"][1].update(steps=47)),
+         "steps of extension 48, the manifest says 47"),
+        (facts(lambda stated: stated["phases"][1].update(tokens=5)),
+         "tokens of extension 373,008, the manifest says 5"),
+        (facts(lambda stated: stated["phases"][2].update(context_length=512)),
+         "context_length of decay 2,048, the manifest says 512"),
+        (facts(lambda stated: stated["phases"][2]["source_tokens"].update(code=0)),
+         "the sources of decay have 111,902 tokens, it has 186,504"),
+        (facts(lambda stated: stated.update(variant="cross")), "names no start"),
+        (facts(lambda stated: stated["checkpoints"].append("decay25")),
+         "checkpoint decay25 belongs to no step of the run"),
+        (facts(lambda stated: stated["checkpoints"].append("cross40")),
+         "checkpoint cross40 belongs to no step of the run"),
+        (facts(lambda stated: stated["checkpoints"].append("ext40")),
+         "checkpoint ext40 is missing or unfinished"),
     ],
-)
+)  # fmt: skip
 def test_a_run_that_contradicts_itself_is_found_although_its_hashes_are_right(
     damage: Callable[[Path], None], sentence: str, tmp_path: Path
 ) -> None:
     run = run_with_checkpoints(tmp_path / "run")
-    facts = facts_of(run)
+    assert check(run) == []
     damage(run)
-    assert any(sentence in problem for problem in check(finish(run, "run", facts)))
+    problems = check(finish(run, "run", facts_of(run)))
+    assert any(sentence in problem for problem in problems), problems
 
 
-def test_a_run_without_a_checkpoint_it_names_is_found(tmp_path: Path) -> None:
-    run = run_with_checkpoints(tmp_path / "run")
-    finish(run, "run", {**facts_of(run), "checkpoints": ["step120", "step240"]})
-    assert check(run) == [f"{run}: checkpoint step240 is missing or unfinished"]
+def test_a_checkpoint_of_another_ledger_is_found(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "mlm")
+    write_checkpoint(run / "checkpoints" / "step0", step=0)
+    write_checkpoint(run / "checkpoints" / "step120", step=120, ledger_hash="e" * 32)
+    assert check(finish(run, "run", facts_of(run))) == [
+        f"{run}: checkpoint step120 was saved after another step than the ledger's step 120"
+    ]
+
+
+def test_a_cross_run_is_sound_and_begins_with_the_weights_of_its_start(tmp_path: Path) -> None:
+    start = start_at(write_run(tmp_path / "decoder", "clm", phases=NATIVE))
+    run = with_checkpoints(write_run(tmp_path / "run", "mntp", phases=("cross",), start=start))
+    assert facts_of(run)["checkpoints"] == ["cross0", "cross40"]
+    assert check(run) == []
+    changed = {**facts_of(run), "initial_weights_hash": "e" * 32}
+    [problem] = check(finish(run, "run", changed))
+    assert f"first weights are not those of its start, {start['where']}" in problem
+
+
+def test_a_run_from_before_there_were_phases_is_sound(tmp_path: Path) -> None:
+    run = with_checkpoints(write_run(tmp_path / "run", "mlm"))
+    edit(LEDGER, lambda lines: [line.pop("phase") for line in lines])(run)
+    stated = facts_of(run)
+    for name in ("phases", "variant", "start"):
+        del stated[name]
+    assert check(finish(run, "run", stated)) == []
 
 
 @pytest.mark.parametrize(

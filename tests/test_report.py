@@ -12,8 +12,9 @@ import pytest
 
 from ettin.errors import InputError
 from ettin.files import MANIFEST, read_manifest, verify, write_json, write_manifest
-from ettin.report import figures, make_report, tables
+from ettin.report import figures, make_report, tables, twins
 from ettin.report.collect import collect
+from ettin.report.labels import labels_of
 from tests.made_up_runs import BASELINES, write_export, write_run, write_samples
 from tests.pages import page_of
 
@@ -89,8 +90,8 @@ def test_no_verdict_is_given_without_something_to_compare() -> None:
 
 
 def proof_of(folder: Path) -> dict[str, str]:
-    [twins] = tables.pairs_of(collect([folder]).runs)
-    return {row["point"]: row["holds"] for row in tables.proof(twins, 1).rows}
+    [found] = twins.pairs_of(collect([folder]).runs)
+    return {row["point"]: row["holds"] for row in twins.proof(found, 1).rows}
 
 
 def test_the_proof_of_a_pair_holds_for_twins(pair: Path) -> None:
@@ -116,16 +117,22 @@ def test_the_proof_fails_at_the_point_in_which_runs_differ(
 
 
 def test_recipes_that_differ_in_more_than_the_objective_are_no_pair(pair: Path) -> None:
-    [twins] = tables.pairs_of(collect([pair]).runs)
-    other = replace(twins.decoder, recipe={**twins.decoder.recipe, "shape": {"heads": 2}})
-    last = tables.proof(tables.Pair(twins.encoder, other), 1).rows[-1]
+    [found] = twins.pairs_of(collect([pair]).runs)
+    other = replace(found.decoder, recipe={**found.decoder.recipe, "seed": 22})
+    last = twins.proof(twins.Pair(found.encoder, other), 1).rows[-1]
     assert last["holds"] == "NO"
-    assert last["found"] == "differ in objective, shape"
+    assert last["found"] == "differ in objective, seed"
 
 
 def test_differences_name_nested_keys() -> None:
     one, other = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": 3}
-    assert tables.differences(one, other) == ["a.c", "d", "e"]
+    assert twins.differences(one, other) == ["a.c", "d", "e"]
+    decay, longer = ({"name": "decay", "tokens": tokens} for tokens in (5, 6))
+    cross = {"name": "cross"}
+    assert twins.differences({"phases": [decay]}, {"phases": [longer, cross]}) == [
+        "phases.cross",
+        "phases.decay.tokens",
+    ]
 
 
 def test_a_parity_beyond_its_tolerance_is_shown_as_such(pair: Path, tmp_path: Path) -> None:
@@ -166,7 +173,7 @@ def test_the_figure_draws_the_last_point_of_every_curve_and_few_enough(pair: Pat
 
 
 def test_lines_that_are_not_numbers_are_not_drawn(pair: Path) -> None:
-    run = collect([pair]).runs[0]
+    run = replace(collect([pair]).runs[0], facts={})
     broken = ({"tokens": 5, "loss": "nan"}, {"loss": 3.0}, {"tokens": 7, "validation_loss": True})
     assert replace(run, metrics=broken).series("loss") == []
     assert replace(run, metrics=broken).series("validation_loss") == []
@@ -176,7 +183,7 @@ def test_runs_of_one_kind_are_called_by_their_names(tmp_path: Path) -> None:
     write_run(tmp_path / "a" / "encoder", "mlm")
     write_run(tmp_path / "b" / "encoder", "mlm")
     runs = collect([tmp_path]).runs
-    assert list(figures.labels_of(runs).values()) == ["a/encoder", "b/encoder"]
+    assert list(labels_of(runs).values()) == ["a/encoder", "b/encoder"]
 
 
 def test_long_names_are_shortened_and_stay_apart(tmp_path: Path) -> None:
@@ -185,7 +192,7 @@ def test_long_names_are_shortened_and_stay_apart(tmp_path: Path) -> None:
         replace(run, path=tmp_path / str(place), name=name)
         for place, name in enumerate(("x" * 40 + "first", "x" * 40 + "second", "x" * 50 + "first"))
     )
-    labels = list(figures.labels_of(runs).values())
+    labels = list(labels_of(runs).values())
     assert labels[0] == "xxxxxxxxxxxx…xxxxxxfirst"
     assert len(set(labels)) == 3
     assert max(map(len, labels)) <= 28

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ettin.files import write_json
+from ettin.files import write_json, write_manifest
 from ettin.report import make_report
 from ettin.report.collect import plain
+from ettin.report.labels import shortened
 from ettin.report.page import checked
 from tests.made_up_runs import SAMPLES, write_run
 from tests.pages import Page, page_of
@@ -30,11 +31,27 @@ def hostile(tmp_path: Path) -> Path:
             folder / f"{HOSTILE.replace('/', '∕')}{name}", objective, size=HOSTILE, corpus=corpus
         )
         write_run(folder / f"{name}<svg onload=alert(4)>", objective, device=HOSTILE)
+    _write_hostile_phases(folder)
     samples = json.loads(json.dumps(SAMPLES).replace("self", json.dumps(HOSTILE)[1:-1]))
     write_json(folder / "samples.json", {**samples, "model": HOSTILE, "objective": HOSTILE})
     record = {"model": HOSTILE, "task": HOSTILE, "metric": HOSTILE, "value": HOSTILE}
     write_json(folder / "record.json", record)
     return folder
+
+
+def _write_hostile_phases(folder: Path) -> None:
+    """A run with a hostile phase, and one that began with and read from hostile places."""
+    run = write_run(folder / "phases", "mlm", phases=("pretraining", "decay"))
+    recipe = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(recipe.replace("name: decay", f"name: {json.dumps(HOSTILE)}"))
+    words = ("where", "kind", "objective", "phase", "tag", "tokens", "weights", "path")
+    read = {"name": "cross", "source_tokens": {HOSTILE: 5, "x": HOSTILE}, "epochs": {HOSTILE: "x"}}
+    start = dict.fromkeys(words, HOSTILE)
+    write_run(folder / "cross", "mntp", phases=("cross",), start=start)
+    manifest = json.loads((folder / "cross" / "manifest.json").read_text())
+    (folder / "cross" / "manifest.json").unlink()
+    facts = {**manifest["facts"], "phases": [read]}
+    write_manifest(folder / "cross", "run", command=[], made_from={}, facts=facts)
 
 
 def test_hostile_text_reaches_the_page_as_text_alone(hostile: Path, tmp_path: Path) -> None:
@@ -50,6 +67,7 @@ def test_hostile_text_reaches_the_page_as_text_alone(hostile: Path, tmp_path: Pa
 def test_hostile_text_in_the_saved_figure_is_text_alone(hostile: Path, tmp_path: Path) -> None:
     make_report([hostile], out=tmp_path / "report", command=[])
     drawn = Page((tmp_path / "report" / "figures" / "learning-curves.svg").read_text())
+    assert shortened(HOSTILE) in drawn.text
     assert "encoder<svg …d=alert(4)>" in drawn.text
     assert drawn.tags.count("svg") == 1
     assert "script" not in drawn.tags

@@ -9,7 +9,7 @@ export's proof of parity holds. It imports none of the stages; it knows their fi
 import json
 import os
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from ettin import files
 from ettin.console import read_json_lines
 from ettin.errors import InputError
 from ettin.files import MANIFEST, Json
+from ettin.recipe import Phase
 from ettin.recipe_file import load_recipe
+from ettin.schedules import batch_rows, clock, rows_before, tag, total_steps
 
 _ARROW = b"ARROW1"
 _BESIDE = (".lock", ".log")
@@ -146,50 +148,145 @@ def _check_arrow(path: Path) -> None:
 
 
 def _check_run(run: Path, facts: Json) -> list[str]:
-    metrics = read_json_lines(run / "metrics.jsonl")
-    ledger = read_json_lines(run / "ledger.jsonl")
-    problems = [
-        f"{run / 'metrics.jsonl'}: step {line['step']} follows step {before['step']}"
-        for before, line in pairwise(metrics)
-        if line["step"] <= before["step"]
-    ]
-    problems += _check_ledger(run / "ledger.jsonl", ledger, facts)
     try:
         recipe = load_recipe(run / "recipe.yaml")
     except InputError as error:
-        problems.append(str(error))
-    else:
-        if recipe.objective != facts["objective"]:
-            problems.append(
-                f"{run / 'recipe.yaml'}: objective {recipe.objective}, "
-                f"the manifest says {facts['objective']}"
-            )
-    if metrics and metrics[-1]["step"] != facts["steps"]:
-        problems.append(
-            f"{run / 'metrics.jsonl'} ends at step {metrics[-1]['step']}, "
-            f"the run at step {facts['steps']}"
+        return [str(error)]
+    metrics = read_json_lines(run / "metrics.jsonl")
+    ledger = read_json_lines(run / "ledger.jsonl")
+    problems = [
+        *_check_steps(run / "metrics.jsonl", metrics, recipe.phases),
+        *_check_steps(run / "ledger.jsonl", ledger, recipe.phases),
+    ]
+    if problems:
+        return problems
+    problems = [
+        f"{run}: {name} {found!r}, the manifest says {facts[name]!r}"
+        for name, found in (
+            ("objective", recipe.objective),
+            ("steps", len(ledger)),
+            ("tokens", sum(line["tokens"] for line in ledger)),
+            ("ledger_hash", ledger[-1]["hash"]),
         )
-    return problems + [
-        f"{run}: checkpoint {tag} is missing or unfinished"
-        for tag in facts["checkpoints"]
-        if not files.is_finished(run / "checkpoints" / tag)
+        if facts[name] != found
+    ]
+    start = facts.get("start")
+    if start and start["weights"] != facts["initial_weights_hash"]:
+        problems.append(f"{run}: its first weights are not those of its start, {start['where']}")
+    if not start and facts.get("variant") == "cross":
+        problems.append(f"{run}: a cross run, and the manifest names no start")
+    return [
+        *problems,
+        *_check_ledger(run / "ledger.jsonl", ledger, metrics, recipe.phases),
+        *_check_phases(run, ledger, facts, recipe.phases),
+        *_check_tags(run, ledger, facts["checkpoints"], recipe.phases),
     ]
 
 
-def _check_ledger(path: Path, ledger: list[Json], facts: Json) -> list[str]:
-    """Steps, rows and tokens continue each other, from nothing to what the manifest states."""
-    problems = []
-    row, tokens = 0, 0
-    for step, line in enumerate(ledger, start=1):
+def _places(phases: tuple[Phase, ...]) -> list[tuple[Phase, int]]:
+    """The phase, and the step in it, of every step of a run."""
+    return [(phase, step) for phase in phases for step in range(1, total_steps(phase) + 1)]
+
+
+def _check_steps(path: Path, lines: list[Json], phases: tuple[Phase, ...]) -> list[str]:
+    """One line for each step that the recipe gives the run, in order; the first fault alone."""
+    places = _places(phases)
+    for step, (line, (phase, phase_step)) in enumerate(zip(lines, places, strict=False), start=1):
         if line["step"] != step:
             return [f"{path}: step {line['step']} stands where step {step} should"]
-        if line["first_row"] != row:
-            problems.append(f"{path}: step {step} begins at row {line['first_row']}, not {row}")
-        row, tokens = line["first_row"] + line["rows"], tokens + line["tokens"]
-    last = ledger[-1]["hash"] if ledger else ""
-    for name, found in (("steps", len(ledger)), ("tokens", tokens), ("ledger_hash", last)):
-        if facts[name] != found:
-            problems.append(f"{path}: {name} {found!r}, the manifest says {facts[name]!r}")
+        # Ledgers of runs of one phase did not always name it.
+        found = line.get("phase", phase.name), line.get("phase_step", phase_step)
+        if found != (phase.name, phase_step):
+            return [
+                f"{path}: step {step} is step {found[1]} of {found[0]}, by the recipe it is "
+                f"step {phase_step} of {phase.name}"
+            ]
+    if len(lines) > len(places):
+        extra = lines[len(places)]["step"]
+        return [f"{path}: step {extra} follows step {len(places)}, the recipe's last"]
+    if len(lines) < len(places):
+        return [f"{path} ends at step {len(lines)}, the recipe at step {len(places)}"]
+    return []
+
+
+def _check_ledger(
+    path: Path, ledger: list[Json], metrics: list[Json], phases: tuple[Phase, ...]
+) -> list[str]:
+    """Rows continue each other from 0 in every phase, as many as the recipe says; tokens add up
+    to those of the metrics.
+    """
+    problems = []
+    tokens = 0
+    for line, measured, (phase, phase_step) in zip(ledger, metrics, _places(phases), strict=True):
+        step, tokens = line["step"], tokens + line["tokens"]
+        first, rows = rows_before(phase, phase_step), batch_rows(phase, phase_step)
+        if line["first_row"] != first:
+            problems.append(f"{path}: step {step} begins at row {line['first_row']}, not {first}")
+        if line["rows"] != rows:
+            problems.append(f"{path}: step {step} has {line['rows']} rows, the recipe says {rows}")
+        if measured["tokens"] != tokens:
+            return [
+                *problems,
+                f"{path}: {tokens:,} tokens until step {step}, "
+                f"metrics.jsonl says {measured['tokens']:,}",
+            ]
+    return problems
+
+
+def _check_phases(
+    run: Path, ledger: list[Json], facts: Json, phases: tuple[Phase, ...]
+) -> list[str]:
+    """What the manifest says of each phase is what recipe and ledger say."""
+    stated = facts.get("phases")
+    if stated is None:
+        return []
+    names = [phase.name for phase in phases]
+    if [fact["name"] for fact in stated] != names:
+        listed = ", ".join(str(fact["name"]) for fact in stated)
+        return [f"{run}: its recipe has the phases {', '.join(names)}, the manifest says {listed}"]
+    problems = []
+    lines = iter(ledger)
+    for phase, fact in zip(phases, stated, strict=True):
+        steps = total_steps(phase)
+        tokens = sum(line["tokens"] for line in islice(lines, steps))
+        problems += [
+            f"{run}: {name} of {phase.name} {found:,}, the manifest says {fact[name]:,}"
+            for name, found in (
+                ("steps", steps),
+                ("tokens", tokens),
+                ("nominal_tokens", clock(phase, steps)),
+                ("context_length", phase.context_length),
+            )
+            if fact[name] != found
+        ]
+        of_sources = sum(fact["source_tokens"].values())
+        if of_sources != tokens:
+            problems.append(
+                f"{run}: the sources of {phase.name} have {of_sources:,} tokens, it has {tokens:,}"
+            )
+    return problems
+
+
+def _check_tags(
+    run: Path, ledger: list[Json], tags: list[str], phases: tuple[Phase, ...]
+) -> list[str]:
+    """Every checkpoint is there, belongs to a step of the run, and stands where the ledger does."""
+    steps = {tag(phase, step): at for at, (phase, step) in enumerate(_places(phases), start=1)}
+    steps |= {tag(phase, 0): 0 for phase in phases[:1]}
+    problems = []
+    for name in tags:
+        if name not in steps:
+            problems.append(f"{run}: checkpoint {name} belongs to no step of the run")
+        elif not files.is_finished(run / "checkpoints" / name):
+            problems.append(f"{run}: checkpoint {name} is missing or unfinished")
+        elif steps[name]:
+            state = files.read_json(run / "checkpoints" / name / "state.json")
+            line = ledger[steps[name] - 1]
+            if (state["step"], state["ledger_hash"]) != (line["step"], line["hash"]):
+                problems.append(
+                    f"{run}: checkpoint {name} was saved after another step than the ledger's "
+                    f"step {line['step']}"
+                )
     return problems
 
 

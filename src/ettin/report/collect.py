@@ -67,6 +67,30 @@ class Run:
         return "decoder" if self.objective == "clm" else "encoder"
 
     @property
+    def variant(self) -> str:
+        """`cross` for a run that went on with its twin's weights, `native` for all others."""
+        return str(self.facts.get("variant", "native"))
+
+    @property
+    def role(self) -> str:
+        """What a reader calls it: its kind, and for a cross run whose weights it began with.
+
+        One of `encoder`, `decoder`, `decoder from encoder`, `encoder from decoder (mlm)` and
+        `encoder from decoder (mntp)`.
+        """
+        if self.variant != "cross":
+            return self.kind
+        if self.kind == "decoder":
+            return "decoder from encoder"
+        return f"encoder from decoder ({self.objective})"
+
+    @property
+    def start(self) -> Json | None:
+        """Whose weights it began with, as its manifest states; None: it drew its own."""
+        stated = self.facts.get("start")
+        return stated if isinstance(stated, dict) else None
+
+    @property
     def validation_loss(self) -> float | None:
         """The last held-out loss, in nats per label; None when it was never measured."""
         measured = self.series("validation_loss")
@@ -78,10 +102,19 @@ class Run:
         speeds = [speed for _, speed in self.series("tokens_per_second")]
         return statistics.median(speeds) if speeds else number(self.facts.get("tokens_per_second"))
 
-    def series(self, key: str) -> list[tuple[float, float]]:
-        """(text tokens, value) for each line of the metrics that holds a finite `key`."""
-        untrained = {"tokens": 0, "validation_loss": self.facts.get("initial_validation_loss")}
-        lines = (untrained, *self.metrics)
+    def series(self, key: str, *, phase: str | None = None) -> list[tuple[float, float]]:
+        """(text tokens, value) for each line of the metrics that holds a finite `key`.
+
+        Args:
+            key: of a line; `validation_loss` begins with that of the first weights, at 0 tokens.
+            phase: the lines of this phase alone.
+        """
+        first = self.metrics[0].get("phase") if self.metrics else None
+        before: Json = {"tokens": 0, "phase": first}
+        before["validation_loss"] = self.facts.get("initial_validation_loss")
+        lines = [
+            line for line in (before, *self.metrics) if phase is None or line.get("phase") == phase
+        ]
         pairs = ((number(line.get("tokens")), number(line.get(key))) for line in lines)
         return [(at, value) for at, value in pairs if at is not None and value is not None]
 
@@ -100,7 +133,8 @@ class Export:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that was found, in the order of paths; encoders stand before decoders.
+    """Everything that was found, in the order of paths; native runs stand before cross runs, and
+    encoders before decoders.
 
     Attributes:
         samples: objects of kind `samples`, as the program that made them wrote them.
@@ -147,7 +181,7 @@ def collect(paths: list[Path]) -> Findings:
             + reasons
         )
     return Findings(
-        runs=tuple(sorted(found["run"], key=lambda run: run.kind == "decoder")),
+        runs=tuple(sorted(found["run"], key=_place_of_run)),
         exports=tuple(sorted(found["export"], key=_is_decoder)),
         samples=tuple(sorted(found["samples"], key=_is_decoder)),
         records=tuple(found["record"]),
@@ -164,6 +198,11 @@ def _corpora(runs: list[Run]) -> dict[str, Json]:
         if path is not None and _kind(path) == "corpus":
             found[str(path)] = _clean(read_json(path / MANIFEST))["facts"]
     return found
+
+
+def _place_of_run(run: Run) -> tuple[bool, bool]:
+    """Sorts native runs first, and encoders before decoders."""
+    return run.variant == "cross", run.kind == "decoder"
 
 
 def _is_decoder(found: Export | Json) -> bool:

@@ -5,41 +5,30 @@ specifications, and the numbers drawn. `save` writes what people reuse: SVG, PNG
 specification, and the numbers as CSV. No legend has to be matched: every line carries its name.
 """
 
-import csv
-import io
 import json
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ettin.files import Json, write_atomic
-from ettin.report.collect import BASELINES, Run
+from ettin.report.captions import caption_of
+from ettin.report.chart import NARROW, PALETTE, WIDE, Drawing, Style, chart
+from ettin.report.collect import Run
+from ettin.report.labels import labels_of
+from ettin.report.phases import borders_of, phases_of
+from ettin.report.tables import table_csv
 
-if TYPE_CHECKING:
-    import altair as alt
-
-# Okabe and Ito's colours that stay apart for every kind of colour vision, on white and on black.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-INK, MUTED, GRID = "#1f2328", "#6b7280", "#e5e7eb"
-_FONT = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 _POINTS_AT_MOST = 240
-_LABEL_PIXELS = 17
 _PNG_SCALE = 2.0
-# The renderer measures text in its own font; a browser's may be a little wider.
-_PADDING = {"left": 8, "top": 8, "right": 24, "bottom": 8}
+_SPAN_AT_LEAST = 4.0
 
-
-class Layout(NamedTuple):
-    """How large a figure is drawn, in pixels, without axes and labels."""
-
-    width: int
-    height: int
-    small_height: int
-
-
-WIDE = Layout(620, 340, 58)
-NARROW = Layout(205, 250, 44)
+# What a series looks like: a colour of its own, and a dash for whoever sees no colour.
+STYLES = {
+    "encoder": Style(PALETTE[0], ()),
+    "decoder": Style(PALETTE[1], ()),
+    "encoder from decoder (mntp)": Style(PALETTE[2], (8, 3)),
+    "encoder from decoder (mlm)": Style(PALETTE[3], (2, 3)),
+    "decoder from encoder": Style(PALETTE[4], (10, 3, 2, 3)),
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +38,7 @@ class Figure:
     Attributes:
         name: file name without ending.
         title: what it shows, in a few words.
-        caption: how to read it, in a sentence or two.
+        caption: how to read it, in a few sentences.
         wide: Vega-Lite specification for pages and papers.
         narrow: the same for a telephone.
         data: the numbers drawn, one dictionary a point.
@@ -63,46 +52,54 @@ class Figure:
     data: tuple[Json, ...]
 
 
-class _Label(NamedTuple):
-    """Text at the right end of a line, and the loss at which the line ends."""
+def all_figures(runs: tuple[Run, ...]) -> list[Figure]:
+    """The learning curves of native runs, and those of cross runs, where there are any.
 
-    text: str
-    loss: float
-    color: str
-    weight: Literal[400, 600]
+    Cross runs have a figure of their own: each begins at its own 0 tokens, under an objective that
+    its weights had not been trained with, and is a small share of a native run's length.
+    """
+    names = labels_of(runs)
+    measured = [run for run in runs if run.series("loss")]
+    native = tuple(run for run in measured if run.variant != "cross")
+    cross = tuple(run for run in measured if run.variant == "cross")
+    found = [learning_curves(native, names=names)] if native else []
+    if cross:
+        found.append(
+            learning_curves(
+                cross,
+                names=names,
+                file_name="learning-curves-cross",
+                title="After the objective was changed",
+            )
+        )
+    return found
 
 
-def learning_curves(runs: tuple[Run, ...]) -> Figure:
+def learning_curves(
+    runs: tuple[Run, ...],
+    *,
+    names: dict[Path, str] | None = None,
+    file_name: str = "learning-curves",
+    title: str = "How they learned",
+) -> Figure:
     """Loss over text tokens of every run, with its baselines; the learning rate below.
 
     Args:
         runs: at least one run with metrics.
+        names: what to call each run; by `labels_of` unless given.
+        file_name: of the figure, without ending.
+        title: what it shows, in a few words.
     """
-    names = labels_of(runs)
-    colors = _colors(runs)
-    data = [point for run in runs for point in _points(run, names[run.path])]
-    caption = (
-        "Lines with points: loss on held-out text. Thin lines: loss on training rows, smoothed. "
-        "Dashed: n-gram models fitted on the consumed tokens and scored on the same held-out "
-        "labels. Lower is better."
+    names = labels_of(runs) if names is None else names
+    drawing = Drawing(
+        runs=runs,
+        names=names,
+        styles=_styles(runs, names),
+        points=tuple(point for run in runs for point in _points(run, names[run.path])),
+        borders=tuple(borders_of(runs, names)),
     )
-    drawn = {names[run.path]: colors[run.path] for run in runs}
-    wide, narrow = (_chart(runs, data, drawn, layout).to_dict() for layout in (WIDE, NARROW))
-    return Figure("learning-curves", "How they learned", caption, wide, narrow, tuple(data))
-
-
-def labels_of(runs: tuple[Run, ...]) -> dict[Path, str]:
-    """What to call each run: encoder or decoder where that tells them apart, else their names."""
-    kinds = [run.kind for run in runs]
-    if len(set(kinds)) == len(kinds):
-        return {run.path: run.kind for run in runs}
-    unique = len({run.name for run in runs}) == len(runs)
-    labels: dict[Path, str] = {}
-    for run in runs:
-        label = _short(run.name if unique else f"{run.path.parent.name}/{run.name}")
-        same = sum(other.partition(" (")[0] == label for other in labels.values())
-        labels[run.path] = f"{label} ({same + 1})" if same else label
-    return labels
+    wide, narrow = (chart(drawing, layout).to_dict() for layout in (WIDE, NARROW))
+    return Figure(file_name, title, caption_of(runs, names), wide, narrow, drawing.points)
 
 
 def svg(spec: Json) -> str:
@@ -127,16 +124,6 @@ def save(figure: Figure, folder: Path) -> list[Path]:
     return [folder / (figure.name + ending) for ending in contents]
 
 
-def table_csv(rows: tuple[Json, ...]) -> str:
-    """Dictionaries as CSV with a header line; a value that is missing stays empty."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def smooth(values: list[float], span: float) -> list[float]:
     """Exponential moving average over about `span` values, without a bias towards the start."""
     keep = 1 - 1 / max(span, 1.0)
@@ -148,178 +135,48 @@ def smooth(values: list[float], span: float) -> list[float]:
     return averages
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:12]}…{name[-11:]}"
-
-
-def _colors(runs: tuple[Run, ...]) -> dict[Path, str]:
-    """Blue encoder and orange decoder for a pair; the palette in turn otherwise."""
-    if len({run.kind for run in runs}) == len(runs):
-        return {run.path: PALETTE[int(run.kind == "decoder")] for run in runs}
-    return {run.path: PALETTE[place % len(PALETTE)] for place, run in enumerate(runs)}
+def _styles(runs: tuple[Run, ...], names: dict[Path, str]) -> dict[Path, Style]:
+    """A role's own style where runs are called by their roles; else the palette in turn, with the
+    role's dash.
+    """
+    return {
+        run.path: STYLES[run.role]
+        if names[run.path] == run.role
+        else Style(
+            PALETTE[place % len(PALETTE)], STYLES[run.role].dash if run.role in STYLES else ()
+        )
+        for place, run in enumerate(runs)
+    }
 
 
 def _points(run: Run, name: str) -> list[Json]:
-    loss = run.series("loss")
-    smoothed = smooth([value for _, value in loss], span=len(loss) / 40)
-    training = list(zip((at for at, _ in loss), smoothed, strict=True))
-    series = {
-        "training": _thin(training),
-        "held-out": run.series("validation_loss"),
-        "learning rate": _thin(run.series("learning_rate")),
-    }
-    return [
-        {"run": name, "series": kind, "tokens": at, "value": value}
-        for kind, points in series.items()
-        for at, value in points
-    ]
+    """All points of a run. Phases are smoothed and drawn apart: each may measure otherwise."""
+    phases: list[str | None] = [phase.name for phase in phases_of(run)]
+    span = max(_SPAN_AT_LEAST, len(run.series("loss")) / 40)
+    points: list[Json] = []
+    for place, phase in enumerate(phases if len(phases) > 1 else [None]):
+        loss = run.series("loss", phase=phase)
+        values = [value for _, value in loss]
+        # A later phase begins at its level, not with the noise of its first step.
+        lead = values[: int(span)] if place else []
+        level = [sum(lead) / len(lead)] * len(lead) if lead else []
+        smoothed = smooth([*level, *values], span=span)[len(level) :]
+        training = list(zip((at for at, _ in loss), smoothed, strict=True))
+        series = {
+            "training": _thin(training),
+            "held-out": run.series("validation_loss", phase=phase),
+            "learning rate": _thin(run.series("learning_rate", phase=phase)),
+        }
+        shown = phase or (phases[0] if phases else None)
+        points += [
+            {"run": name, "phase": shown, "series": kind, "tokens": at, "value": value}
+            for kind, curve in series.items()
+            for at, value in curve
+        ]
+    return points
 
 
 def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """At most 240 of the points, evenly spaced, the last one always kept."""
     every = max(1, -(-len(points) // _POINTS_AT_MOST))
     return points[: len(points) - 1 : every] + points[-1:]
-
-
-def _chart(
-    runs: tuple[Run, ...], data: list[Json], colors: dict[str, str], layout: Layout
-) -> "alt.VConcatChart":
-    import altair as alt
-
-    curves = [point for point in data if point["series"] != "learning rate"]
-    rates = [point for point in data if point["series"] == "learning rate"]
-    names = labels_of(runs)
-    heights = [point["value"] for point in curves]
-    heights += [nats for run in runs for nats in run.baselines.values()]
-    margin = 0.05 * (max(heights) - min(heights)) or 0.1
-    domain = (min(heights) - margin, max(heights) + margin)
-
-    x = alt.X(
-        "tokens:Q",
-        title="text tokens",
-        scale=alt.Scale(domain=[0, max(point["tokens"] for point in data)], nice=False),
-        axis=alt.Axis(
-            labelExpr="replace(format(datum.value, '~s'), 'G', 'B')",
-            tickCount=layout.width // 80,
-            grid=False,
-        ),
-    )
-    y = alt.Y(
-        "value:Q",
-        title="loss (nats per label)",
-        scale=alt.Scale(domain=list(domain), nice=False),
-        axis=alt.Axis(tickCount=6),
-    )
-    color = alt.Color(
-        "run:N", legend=None, scale=alt.Scale(domain=list(colors), range=list(colors.values()))
-    )
-    # The panel below has the same tokens, and says so once for both.
-    bare_x = x.axis(labels=False, ticks=False, title=None, grid=False)
-    loss = alt.Chart(alt.InlineData(values=curves)).encode(x=bare_x, y=y, color=color)
-    rules = [
-        {"value": nats, "run": names[run.path]} for run in runs for nats in run.baselines.values()
-    ]
-    layers: list[alt.Chart] = [
-        alt.Chart(alt.InlineData(values=rules))
-        .mark_rule(strokeDash=[5, 4], strokeWidth=1.2, opacity=0.75)
-        .encode(y=y, color=color),
-        loss.transform_filter("datum.series == 'training'").mark_line(strokeWidth=1, opacity=0.55),
-        loss.transform_filter("datum.series == 'held-out'").mark_line(
-            strokeWidth=2.2, point=alt.OverlayMarkDef(size=36, filled=True)
-        ),
-    ]
-    layers += [
-        alt.Chart(alt.InlineData(values=[{"value": at, "text": label.text}]))
-        .mark_text(align="left", dx=10, fontSize=13, fontWeight=label.weight, color=label.color)
-        .encode(x=alt.value(layout.width), y=y, text="text:N")
-        for label, at in _spread(_labels(runs, colors), domain, layout.height)
-    ]
-    top = alt.layer(*layers).properties(width=layout.width, height=layout.height)
-    bottom = (
-        alt.Chart(alt.InlineData(values=rates))
-        .mark_line(strokeWidth=1.5, color=MUTED)
-        .encode(
-            x=x,
-            y=alt.Y(
-                "value:Q",
-                title=["learning", "rate"],
-                axis=alt.Axis(
-                    values=[0, max((point["value"] for point in rates), default=0.0)],
-                    labelExpr="datum.value == 0 ? '0' : format(datum.value, '.1~e')",
-                ),
-            ),
-            detail="run:N",
-        )
-        .properties(width=layout.width, height=layout.small_height)
-    )
-    return _styled(alt.vconcat(top, bottom, spacing=14).resolve_scale(x="shared"))
-
-
-def _styled(chart: "alt.VConcatChart") -> "alt.VConcatChart":
-    import altair as alt
-
-    axis: dict[str, Any] = {
-        "labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 12, "titleFontSize": 12,
-        "titleFontWeight": "normal", "gridColor": GRID, "domainColor": GRID, "tickColor": GRID,
-        "labelPadding": 5, "titlePadding": 10,
-    }  # fmt: skip
-    styled: alt.VConcatChart = (
-        chart.configure(font=_FONT, background="white", padding=_PADDING)
-        .configure_axis(**axis)
-        .configure_view(stroke=None)
-    )
-    return styled
-
-
-def _labels(runs: tuple[Run, ...], colors: dict[str, str]) -> list[_Label]:
-    """The end of every held-out curve, and every baseline; baselines of one name that lie close
-    together share a label.
-    """
-    names = labels_of(runs)
-    labels = [
-        _Label(
-            f"{names[run.path]} {run.validation_loss:.2f}",
-            run.validation_loss,
-            colors[names[run.path]],
-            600,
-        )
-        for run in runs
-        if run.validation_loss is not None
-    ]
-    for baseline in BASELINES:
-        values = sorted(run.baselines[baseline] for run in runs if baseline in run.baselines)
-        for group in _groups(values):
-            shown = dict.fromkeys(f"{value:.2f}" for value in (group[0], group[-1]))
-            labels.append(
-                _Label(f"{baseline} {'–'.join(shown)}", sum(group) / len(group), MUTED, 400)
-            )
-    return labels
-
-
-def _groups(values: list[float]) -> list[list[float]]:
-    """Sorted values in runs whose neighbours differ by less than 0.15 nats."""
-    groups = [values[:1]] if values else []
-    for before, value in pairwise(values):
-        if value - before < 0.15:
-            groups[-1].append(value)
-        else:
-            groups.append([value])
-    return groups
-
-
-def _spread(
-    labels: list[_Label], domain: tuple[float, float], height: int
-) -> list[tuple[_Label, float]]:
-    """Each label with the loss at which to write it, so that no two overlap."""
-    gap = _LABEL_PIXELS * (domain[1] - domain[0]) / height
-    placed: list[tuple[_Label, float]] = []
-    for label in sorted(labels, key=lambda label: -label.loss):
-        at = min(label.loss, placed[-1][1] - gap) if placed else label.loss
-        placed.append((label, at))
-    # Whatever was pushed below the panel comes back up, and pushes in turn.
-    floor = domain[0]
-    for place in range(len(placed) - 1, -1, -1):
-        label, at = placed[place]
-        placed[place] = (label, max(at, floor))
-        floor = placed[place][1] + gap
-    return placed

@@ -2,7 +2,7 @@
 
 `make_report` collects what finished stages left, draws, and writes a directory:
 
-    index.html   figures/learning-curves.{svg,png,csv,vl.json}   tables/*.{csv,json}   manifest.json
+    index.html   figures/*.{svg,png,csv,vl.json}   tables/*.{csv,json}   manifest.json
 
 Run names, sample text and predictions are hostile input. They meet the page through an
 autoescaping template, and the figures through a renderer whose output is checked here; a content
@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 from ettin import files
 from ettin.console import human
 from ettin.files import Json
-from ettin.report import figures, tables
-from ettin.report.collect import Findings, Run, collect, plain
+from ettin.report import figures, phases, tables, twins
+from ettin.report.collect import Findings, Run, collect, number, plain
+from ettin.report.labels import labels_of
 
 PAGE = "index.html"
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -128,9 +129,8 @@ def checked(svg: str) -> str:
 
 def _write(findings: Findings, folder: Path, command: list[str]) -> list[Path]:
     """All files of a report; returns their paths, relative to the folder."""
-    curves = tuple(run for run in findings.runs if run.series("loss"))
-    shown_figures = [figures.learning_curves(curves)] if curves else []
-    shown_tables = tables.all_tables(findings)
+    shown_figures = figures.all_figures(findings.runs)
+    shown_tables = _tables(findings)
     page = render(findings, shown_figures=shown_figures, shown_tables=shown_tables, command=command)
     files.write_atomic(folder / PAGE, page)
     written = [path for shown in shown_figures for path in figures.save(shown, folder / "figures")]
@@ -156,43 +156,82 @@ def _exchange(new: Path, old: Path) -> None:
     shutil.rmtree(aside)
 
 
+def _tables(findings: Findings) -> list[tables.Table]:
+    """Every table that has something to show, in the order of the page."""
+    runs = findings.runs
+    found = [
+        tables.losses(runs),
+        phases.phase_table(runs),
+        phases.source_table(runs),
+        phases.start_table(runs),
+        *(twins.proof(pair, place) for place, pair in enumerate(twins.pairs_of(runs), start=1)),
+        tables.parity(findings.exports),
+        tables.speed(runs),
+        tables.results(findings.records),
+    ]
+    return [table for table in found if table.rows]
+
+
 def _title(findings: Findings) -> str:
-    pairs = tables.pairs_of(findings.runs)
-    sizes = ", ".join(dict.fromkeys(str(run.facts.get("size", "?")) for run in findings.runs))
-    if len(pairs) == 1 and len(findings.runs) == 2:
-        return f"An encoder and its twin, a decoder, of size {sizes}"
-    if findings.runs:
-        count = len(findings.runs)
-        return f"{count} run{'s' if count > 1 else ''} of size {sizes}"
-    return "Exports and results"
+    runs = findings.runs
+    native = [run for run in runs if run.variant != "cross"]
+    cross = _counted(len(runs) - len(native), "cross-objective run")
+    sizes = ", ".join(dict.fromkeys(str(run.facts.get("size", "?")) for run in runs))
+    if _is_one_pair(runs):
+        turned = f", and {cross}" if cross else ""
+        return f"An encoder and its twin, a decoder, of size {sizes}{turned}"
+    if native:
+        turned = f", and {cross}" if cross else ""
+        return f"{_counted(len(native), 'run')} of size {sizes}{turned}"
+    return f"{cross} of size {sizes}" if cross else "Exports and results"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}" if count else ""
+
+
+def _is_one_pair(runs: tuple[Run, ...]) -> bool:
+    """Whether the native runs are an encoder and its twin, and no others."""
+    pairs = [pair for pair in twins.pairs_of(runs) if pair.variant != "cross"]
+    return len(pairs) == 1 and sum(run.variant != "cross" for run in runs) == 2
 
 
 def _sentences(findings: Findings) -> list[str]:
     """The first lines of the page: what was trained, on what, and how it ended."""
-    names = figures.labels_of(findings.runs)
-    sentences = [_trained(run, names[run.path], findings.corpora) for run in findings.runs]
-    if (
-        len(set(sentences)) > 1
-        and len(tables.pairs_of(findings.runs)) * 2 == len(findings.runs) == 2
-    ):
-        merged = {
-            _trained(run, "encoder and the decoder", findings.corpora) for run in findings.runs
-        }
-        sentences = list(merged) if len(merged) == 1 else sentences
-    for run in findings.runs:
+    runs = findings.runs
+    names = labels_of(runs)
+    native = [run for run in runs if run.variant != "cross"]
+    sentences = list(dict.fromkeys(_trained(run, findings, names[run.path]) for run in native))
+    merged = {_trained(run, findings, "encoder and the decoder") for run in native}
+    if _is_one_pair(runs) and len(merged) == 1:
+        sentences = list(merged)
+    for run in native:
         words = tables.verdict(run.validation_loss, run.baselines)
         if words:
             sentences.append(
                 f"On held-out text the {names[run.path]} ends at {run.validation_loss:.2f} nats "
                 f"per label: {words}."
             )
-    return sentences
+    return sentences + [_cross_trained(run, findings, names) for run in runs if run not in native]
 
 
-def _trained(run: Run, name: str, corpora: dict[str, Json]) -> str:
+def _cross_trained(run: Run, findings: Findings, names: dict[Path, str]) -> str:
+    """One sentence for a cross run; tables say the rest."""
+    began = phases.described_start(run, findings.runs, names)
+    sentence = f"The {names[run.path]} went on from trained weights ({began})"
+    if isinstance(run.facts.get("tokens"), int):
+        sentence += f" for {human(run.facts['tokens'])} tokens"
+    before = number(run.facts.get("initial_validation_loss"))
+    if before is not None and run.validation_loss is not None:
+        sentence += f"; held-out loss {before:.2f} before the first step"
+        sentence += f", {run.validation_loss:.2f} after the last"
+    return f"{sentence}."
+
+
+def _trained(run: Run, findings: Findings, name: str) -> str:
     facts = run.facts
     parts = [f"The {name}"]
-    each = " each" if " and the " in name else ""
+    each = " each" if name.endswith("and the decoder") else ""
     if isinstance(facts.get("parameters"), int):
         parts.append(f"({human(facts['parameters'])} parameters{each})")
     parts.append("consumed" if not each else "each consumed")
@@ -201,11 +240,18 @@ def _trained(run: Run, name: str, corpora: dict[str, Json]) -> str:
     corpus = facts.get("corpus")
     if isinstance(corpus, dict) and corpus.get("path"):
         parts.append(f"from the corpus {corpus['path']}")
-        sources = corpora.get(str(corpus["path"]), {}).get("sources", {})
+        sources = findings.corpora.get(str(corpus["path"]), {}).get("sources", {})
         documents = sum(source.get("documents", 0) for source in sources.values())
         if documents:
             parts.append(f"({documents:,} documents)")
-    return " ".join(parts) + "."
+    sentence = " ".join(parts)
+    went_through = phases.names_of(run)
+    if len(went_through) > 1:
+        sentence += f", in {len(went_through)} phases: {', '.join(went_through)}"
+    if run.start is not None:
+        began = phases.described_start(run, findings.runs, labels_of(findings.runs))
+        sentence += f"; it began with trained weights ({began})"
+    return f"{sentence}."
 
 
 def _shown_samples(samples: Json) -> Json:

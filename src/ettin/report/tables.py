@@ -4,6 +4,8 @@ A table holds numbers, not text made of numbers; how a column is shown stands be
 A table without rows is left out of the page.
 """
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +14,17 @@ from typing import Any, NamedTuple
 
 from ettin.console import duration, human
 from ettin.files import Json, write_atomic
-from ettin.report.collect import BASELINES, Export, Findings, Run, number
-from ettin.report.figures import labels_of, table_csv
+from ettin.report.collect import BASELINES, Export, Run, number
+from ettin.report.labels import labels_of
 
 SAME_NATS = 0.005
 """Losses closer than this are called equal: the page shows two decimals."""
+
+
+_BASELINES_NOTE = (
+    "The baselines are n-gram models fitted on exactly the tokens the run consumed, scored on the "
+    "same labels. Objectives label different tokens, so compare a run with its own baselines first."
+)
 
 
 class Column(NamedTuple):
@@ -66,26 +74,6 @@ class Table:
         ]
 
 
-class Pair(NamedTuple):
-    """An encoder and a decoder that claim to be twins."""
-
-    encoder: Run
-    decoder: Run
-
-
-def all_tables(findings: Findings) -> list[Table]:
-    """Every table that has something to show, in the order of the page."""
-    runs = findings.runs
-    tables = [
-        losses(runs),
-        *(proof(pair, place) for place, pair in enumerate(pairs_of(runs), start=1)),
-        parity(findings.exports),
-        speed(runs),
-        results(findings.records),
-    ]
-    return [table for table in tables if table.rows]
-
-
 def save(table: Table, folder: Path) -> list[Path]:
     """Write a table as CSV and as JSON; returns the two paths."""
     contents = {
@@ -95,6 +83,16 @@ def save(table: Table, folder: Path) -> list[Path]:
     for ending, content in contents.items():
         write_atomic(folder / (table.name + ending), content)
     return [folder / (table.name + ending) for ending in contents]
+
+
+def table_csv(rows: tuple[Json, ...]) -> str:
+    """Dictionaries as CSV with a header line; a value that is missing stays empty."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def losses(runs: tuple[Run, ...]) -> Table:
@@ -110,12 +108,12 @@ def losses(runs: tuple[Run, ...]) -> Table:
         }
         for run in runs
     ]
+    compared = any(run.baselines for run in runs)
     return Table(
         name="losses",
-        title="Held-out loss beside two baselines",
-        note="Nats per label, on documents that were never trained on. The baselines are n-gram "
-        "models fitted on exactly the tokens the run consumed, scored on the same labels. The two "
-        "objectives label different tokens, so compare a run with its own baselines first.",
+        title="Held-out loss" + (" beside two baselines" if compared else ""),
+        note="Nats per label, on documents that were never trained on. "
+        + (_BASELINES_NOTE if compared else "Objectives label different tokens."),
         columns=(
             Column("run", "run"),
             Column("objective", "objective"),
@@ -147,55 +145,6 @@ def verdict(loss: float | None, baselines: dict[str, float]) -> str | None:
     return ", ".join(parts)
 
 
-def pairs_of(runs: tuple[Run, ...]) -> list[Pair]:
-    """Encoders with the decoder that claims to be their twin: same size, seed and corpus."""
-    decoders = [run for run in runs if run.kind == "decoder"]
-    found = []
-    for encoder in (run for run in runs if run.kind == "encoder"):
-        twin = next((run for run in decoders if _claim(run) == _claim(encoder)), None)
-        if twin is not None:
-            decoders.remove(twin)
-            found.append(Pair(encoder, twin))
-    return found
-
-
-def proof(pair: Pair, place: int) -> Table:
-    """What makes a pair a pair, each point with what was found."""
-    differing = differences(pair.encoder.recipe, pair.decoder.recipe)
-    only_objective = differing == ["objective"]
-    rows = [
-        _equal_fact(pair, "the rows of every step, in order", "ledger_hash"),
-        _equal_fact(pair, "the weights at the start", "initial_weights_hash"),
-        _equal_fact(pair, "the text tokens consumed", "tokens"),
-        {
-            "point": "the recipes",
-            "holds": "yes" if only_objective else "NO",
-            "found": f"differ in {', '.join(differing) or 'nothing'}",
-        },
-    ]
-    name = "pair" if place == 1 else f"pair-{place}"
-    return Table(
-        name=name,
-        title=f"Is it a pair? {pair.encoder.name} and {pair.decoder.name}",
-        note="A pair differs in its objective alone. The ledger is a running hash over the rows "
-        "that each step trained on; ettin check verifies it inside each run.",
-        columns=(Column("point", "same"), Column("holds", "holds"), Column("found", "found")),
-        rows=tuple(rows),
-    )
-
-
-def differences(one: Json, other: Json, *, prefix: str = "") -> list[str]:
-    """Paths of the keys in which two nested dictionaries differ, sorted."""
-    found = []
-    for key in sorted({*one, *other}):
-        left, right = one.get(key), other.get(key)
-        if isinstance(left, dict) and isinstance(right, dict):
-            found += differences(left, right, prefix=f"{prefix}{key}.")
-        elif left != right:
-            found.append(prefix + key)
-    return found
-
-
 def parity(exports: tuple[Export, ...]) -> Table:
     """How exactly each export computes what was trained."""
     rows = []
@@ -206,6 +155,8 @@ def parity(exports: tuple[Export, ...]) -> Table:
             {
                 "export": export.name,
                 "objective": _described(export).get("objective"),
+                "variant": _described(export).get("variant"),
+                "tag": _described(export).get("tag"),
                 "largest_difference": largest,
                 "allowed": allowed,
                 "rows": export.parity.get("rows"),
@@ -222,10 +173,12 @@ def parity(exports: tuple[Export, ...]) -> Table:
         columns=(
             Column("export", "export"),
             Column("objective", "objective"),
-            Column("largest_difference", "largest difference", _small),
-            Column("allowed", "allowed", _small),
+            Column("variant", "variant"),
+            Column("tag", "checkpoint"),
+            Column("largest_difference", "largest difference", small),
+            Column("allowed", "allowed", small),
             Column("rows", "rows"),
-            Column("longest_row_tokens", "longest row (tokens)", _whole),
+            Column("longest_row_tokens", "longest row (tokens)", whole),
             Column("holds", "holds"),
         ),
         rows=tuple(rows),
@@ -255,11 +208,11 @@ def speed(runs: tuple[Run, ...]) -> Table:
         note="Tokens are text tokens, padding excluded; tokens/s is the median over steps.",
         columns=(
             Column("run", "run"),
-            Column("parameters", "parameters", _amount),
-            Column("tokens", "tokens", _amount),
-            Column("steps", "steps", _whole),
+            Column("parameters", "parameters", amount),
+            Column("tokens", "tokens", amount),
+            Column("steps", "steps", whole),
             Column("seconds", "time", _seconds),
-            Column("tokens_per_second", "tokens/s", _whole),
+            Column("tokens_per_second", "tokens/s", whole),
             Column("peak_memory_bytes", "peak memory", memory),
             Column("device", "device"),
             Column("threads", "threads"),
@@ -295,34 +248,20 @@ def _described(export: Export) -> Json:
     return described if isinstance(described, dict) else {}
 
 
-def _claim(run: Run) -> tuple[object, object, object]:
-    corpus = run.facts.get("corpus")
-    fingerprint = corpus.get("fingerprint") if isinstance(corpus, dict) else corpus
-    return run.facts.get("size"), run.recipe.get("seed"), fingerprint
-
-
-def _equal_fact(pair: Pair, point: str, key: str) -> Json:
-    one, other = pair.encoder.facts.get(key), pair.decoder.facts.get(key)
-    if one is None or other is None:
-        return {"point": point, "holds": "unknown", "found": "not stated by both runs"}
-    shown = f"{one:,}" if isinstance(one, int) else str(one)
-    if one == other:
-        return {"point": point, "holds": "yes", "found": shown}
-    return {"point": point, "holds": "NO", "found": f"{shown} and {other}"}
-
-
-def _amount(value: object) -> str:
+def amount(value: object) -> str:
+    """`1.63M`, `816k`: a count as people say it."""
     size = number(value)
     return str(value) if size is None else human(size)
 
 
-def _small(value: float) -> str:
+def small(value: float) -> str:
     """`2.4e-6`, `1e-4`: as people write small numbers."""
     digits, _, exponent = f"{value:.1e}".partition("e")
     return f"{digits.removesuffix('.0')}e{int(exponent)}"
 
 
-def _whole(value: object) -> str:
+def whole(value: object) -> str:
+    """`1,024`: a whole number with its thousands apart."""
     size = number(value)
     return str(value) if size is None else f"{size:,.0f}"
 
