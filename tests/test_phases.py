@@ -285,6 +285,37 @@ def test_a_phase_may_have_its_own_mixture(corpus_directory, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("objective", ["mlm", "clm"])
+def test_a_growing_batch_resumes_exactly_and_takes_consecutive_rows(
+    corpus_directory, tmp_path, objective
+):
+    values = phased_values(objective=objective)
+    values["phases"] = values["phases"][:1]
+    values["phases"][0] |= {"batch_warmup_tokens": 6 * 6 * 64, "batch_warmup_rows": 2}
+    recipe, whole = resolve(values), tmp_path / "whole"
+    train(recipe, out=whole, corpus_path=corpus_directory, command=["test"])
+    ledger = read_json_lines(whole / "ledger.jsonl")
+    rows = [line["rows"] for line in ledger]
+    assert rows[:10] == [2, 2, 2, 3, 3, 4, 4, 4, 5, 5]
+    assert set(rows[10:]) == {6}
+    assert [line["first_row"] for line in ledger] == [sum(rows[:n]) for n in range(len(rows))]
+    for checkpoint in tags(whole)[:-1]:
+        again = tmp_path / checkpoint
+        shutil.copytree(whole, again)
+        (again / "manifest.json").unlink()
+        for later in tags(whole)[tags(whole).index(checkpoint) + 1 :]:
+            shutil.rmtree(again / "checkpoints" / later)
+        train(recipe, out=again, corpus_path=corpus_directory, command=["test"])
+        assert_same_run(whole, again)
+
+
+def test_a_later_phase_without_a_start_is_told(corpus_directory, tmp_path, told):
+    recipe = recipe_of("mlm", "decay")
+    train(recipe, out=tmp_path / "run", corpus_path=corpus_directory, command=["test"])
+    assert "decay begins with untrained weights; --from WHERE" in told.text
+    assert tags(tmp_path / "run") == ["decay0", "decay4", "decay6"]
+
+
 def _command(recipe: Path, out: Path, corpus: Path) -> list[str]:
     words = [sys.executable, "-m", "ettin", "train", str(recipe), "--out", str(out)]
     return [*words, "--corpus", str(corpus), "--json"]

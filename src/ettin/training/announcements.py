@@ -25,6 +25,9 @@ def announce(setup: Setup, *, step: int) -> None:
         setup.device,
         torch.get_num_threads(),
     )
+    first = recipe.phases[0].name
+    if setup.start is None and first != "pretraining":
+        log.warning("%s begins with untrained weights; --from WHERE gives it a start", first)
 
 
 def announce_phase(at: PhaseSetup, *, step: int) -> None:
