@@ -14,6 +14,7 @@ from ettin.console import log
 from ettin.data.prepare import prepare
 from ettin.data.sources import Source, Tally, read_documents
 from ettin.tokenizer_training import train_tokenizer
+from tests.runs import phased_run
 
 SOURCES = {"prose": 110, "letters": 60}
 """Documents of each source."""
@@ -68,6 +69,17 @@ def corpus_directory(
     directory = tmp_path_factory.mktemp("corpus") / "corpus"
     prepare(sources, tokenizer=tokenizer_directory, out=directory, context_lengths=(64, 128))
     return directory
+
+
+@pytest.fixture(scope="session")
+def phased_runs(corpus_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both twins through all native phases, and both directions of the cross phase."""
+    folder = tmp_path_factory.mktemp("phased")
+    encoder = phased_run(folder / "encoder", corpus_directory, "mlm")
+    decoder = phased_run(folder / "decoder", corpus_directory, "clm")
+    phased_run(folder / "encoder-from-decoder", corpus_directory, "mntp", "cross", where=decoder)
+    phased_run(folder / "decoder-from-encoder", corpus_directory, "clm", "cross", where=encoder)
+    return folder
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""How tests look at run directories: all but times, and bit for bit."""
+"""Runs of several phases that tests train, and how they look at them: bit for bit but for times."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,12 @@ from safetensors.torch import load_file
 
 from ettin import files
 from ettin.console import read_json_lines
+from ettin.recipe import Recipe
+from ettin.recipe_file import resolve
 from ettin.training.checkpoint import list_checkpoints
+from ettin.training.start import Start, open_start
+from ettin.training.trainer import train
+from tests.recipes import phased_values
 
 TIMES = {"seconds", "tokens_per_second", "peak_memory_bytes"}
 
@@ -40,3 +46,34 @@ def assert_same_run(one: Path, other: Path) -> None:
         twin = other / "checkpoints" / checkpoint.tag
         assert_same_tensors(checkpoint.path, twin)
         assert checkpoint.state == files.read_json(twin / "state.json")
+
+
+def phased_recipe(
+    objective: str, phase: str | None = None, *, start: Start | None = None, **changes: Any
+) -> Recipe:
+    """The recipe of one run out of `phased_values`."""
+    values = phased_values(objective=objective, **changes)
+    if start is not None:
+        values["start_from"] = start.facts["where"]
+    return resolve(values, start=start.facts if start else None).of_phases(phase)
+
+
+def phased_run(
+    out: Path,
+    corpus: Path,
+    objective: str,
+    phase: str | None = None,
+    *,
+    where: Path | str | None = None,
+) -> Path:
+    """Train through one phase or all native ones, from `where` if it is given."""
+    start = open_start(str(where)) if where else None
+    recipe = phased_recipe(objective, phase, start=start)
+    train(recipe, out=out, corpus_path=corpus, command=["test"], start=start)
+    return out
+
+
+def train_command(recipe: Path, out: Path, corpus: Path) -> list[str]:
+    """The words that train a run in a process of its own."""
+    words = [sys.executable, "-m", "ettin", "train", str(recipe), "--out", str(out)]
+    return [*words, "--corpus", str(corpus), "--json"]

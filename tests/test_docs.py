@@ -2,30 +2,27 @@
 
 import re
 import shlex
-import subprocess
-import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import typer
-from packaging.requirements import Requirement
 from pydantic_core import PydanticUndefined
 
 from ettin import files
 from ettin.arguments import spread
 from ettin.cli import app
 from ettin.console import read_json_lines
+from ettin.errors import InputError
 from ettin.evaluation.quick import quick
 from ettin.export import export
-from ettin.presets import Size
+from ettin.numbers import parse_number
+from ettin.presets import BATCH_ROWS, PHASES, SIZES, PhaseRow, Size, phase_values
 from ettin.recipe import Dimensions, Phase, Recipe, Strict
 from ettin.recipe_file import load_recipe
 from ettin.report.page import make_report
 from ettin.training.trainer import train
 from tests.recipes import tiny_recipe
-from tests.test_requirements import LOCK, project, read_lock, unsatisfied
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -33,10 +30,24 @@ TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 MODELS: dict[str, type[Strict]] = {"Recipe": Recipe, "Phase": Phase, "Dimensions": Dimensions}
 
 FROM_SIZE = {*Size._fields, "shape"}
+FROM_NAME = {
+    key
+    for name in PHASES
+    for key in phase_values(
+        name, size="17m", objective="mlm", variant="intended", tokens=None, decay_tokens=None
+    )
+}
+A_START: dict[str, Any] = {
+    "where": "a model",
+    "format": "huggingface",
+    "shape": {**SIZES["17m"]._asdict(), "local_reach": 64, "vocab_size": 512},
+    "global_rope_theta": 160_000.0,
+    "local_rope_theta": 160_000.0,
+}
+"""What is known of a made-up model that a command on a page starts from."""
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
 
@@ -68,12 +79,16 @@ def declared(model: type[Strict]) -> dict[str, Key]:
     """Key → type and default of a model, in the words of the page."""
     schema = model.model_json_schema()["properties"]
     return {
-        name: Key(
-            _kind(schema[name]),
-            "from `size`" if name in FROM_SIZE else _default(field.get_default()),
-        )
+        name: Key(_kind(schema[name]), _source(model, name) or _default(field.get_default()))
         for name, field in model.model_fields.items()
     }
+
+
+def _source(model: type[Strict], name: str) -> str:
+    """Where a recipe file's own completion takes a key from; empty if from nowhere."""
+    if model is Phase:
+        return "from `name`" if name in FROM_NAME else ""
+    return "from `size`" if name in FROM_SIZE else ""
 
 
 def _kind(schema: dict[str, Any]) -> str:
@@ -108,10 +123,39 @@ def test_every_key_of_a_recipe_is_documented_and_nothing_more(name: str) -> None
 
 
 def test_a_key_that_drifted_is_seen() -> None:
-    true = {name: key for name, key in declared(Phase).items() if name == "mask_rate"}
-    line = "| `mask_rate` | number ≥ 0, ≤ 1 | `{}` | Share. |\n"
-    assert documented("## Phase: a stretch\n" + line.format(0.3)) == {"Phase": true}
-    assert documented("## Phase\n" + line.format(0.4)) != {"Phase": true}
+    true = {name: key for name, key in declared(Recipe).items() if name == "validation_rows"}
+    line = "| `validation_rows` | count ≥ 1 | `{}` | Rows. |\n"
+    assert documented("## Recipe: a run\n" + line.format(64)) == {"Recipe": true}
+    assert documented("## Recipe\n" + line.format(65)) != {"Recipe": true}
+
+
+def cells_below(heading: str, path: Path = ROOT / "docs" / "recipes.md") -> list[list[str]]:
+    """The rows of the first table below a heading, its head left out."""
+    (section,) = re.findall(
+        rf"^## {heading}\n(.*?)(?=^## |\Z)", path.read_text(encoding="utf-8"), re.M | re.S
+    )
+    table = re.findall(r"^\|.*\|$", section, re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+
+
+def test_the_table_of_sizes_is_that_of_the_code() -> None:
+    rows = {name: Size(*map(_value, cells)) for name, *cells in cells_below("Sizes")[: len(SIZES)]}
+    assert rows == SIZES
+
+
+def test_the_table_of_phases_is_that_of_the_code() -> None:
+    columns = zip(*cells_below("Phases, as published")[: len(PhaseRow._fields)], strict=True)
+    _, *phases = [PhaseRow(*map(_value, column)) for column in columns]
+    assert dict(zip(PHASES, phases, strict=True)) == PHASES
+    assert f"and `batch_rows` {BATCH_ROWS}." in (ROOT / "docs/recipes.md").read_text("utf-8")
+
+
+def _value(cell: str) -> Any:
+    """A cell as the tables of the code have it."""
+    cell = cell.removeprefix("÷ ")
+    if cell in {"–", "the size's"}:
+        return None
+    return parse_number(cell) if cell[0].isdigit() else cell
 
 
 # --- formats.md
@@ -226,8 +270,21 @@ def mistakes_in(line: str, *, whole: bool) -> list[str]:
     except Exception as error:  # typer keeps its own copy of the class  # noqa: BLE001
         return [f"{line}: {error}"]
     given = context.params
-    if names[1] == "train":
-        load_recipe(ROOT / "recipes" / "nano.yaml", overrides=given["overrides"])
+    return _mistakes_in_recipe(line, given) if names[1] == "train" else []
+
+
+def _mistakes_in_recipe(line: str, given: dict[str, Any]) -> list[str]:
+    """What a shipped recipe would refuse of the overrides, objective and phase of a command."""
+    path = ROOT / given["recipe"]
+    if path.parent != ROOT / "recipes":  # a file that the page's reader has made
+        path = ROOT / "recipes" / "nano.yaml"
+    start = A_START if given["start_from"] else None
+    try:
+        load_recipe(
+            path, overrides=given["overrides"], objective=given["objective"], start=start
+        ).of_phases(given["phase"])
+    except InputError as error:
+        return [f"{line}: {error}"]
     return []
 
 
@@ -252,98 +309,13 @@ def test_commands_are_found_where_they_stand() -> None:
         "ettin tokenizer learn",
         "ettin train recipes/nano.yaml --outt runs/encoder",
         "ettin train recipes/nano.yaml",
+        "ettin train recipes/nano.yaml --out runs/encoder phases.0.token=3",
+        "ettin train recipes/nano.yaml --out runs/encoder --phase cross",
+        "ettin train recipes/continue.yaml --out runs/encoder",
+        "ettin train recipes/nono.yaml --out runs/encoder",
         "ettin check",
         "ettin check one two",
     ],
 )
 def test_a_command_that_does_not_exist_is_found(line: str) -> None:
     assert mistakes_in(line, whole=True) != []
-
-
-# --- links
-
-
-def broken_links(path: Path) -> list[str]:
-    """Links of a page to files or headings of this repository that are not there."""
-    wrong = []
-    for target in LINK.findall(FENCE.sub("", path.read_text(encoding="utf-8"))):
-        if re.match(r"[a-z]+:", target):
-            continue
-        name, _, anchor = target.partition("#")
-        file = path.parent / name if name else path
-        if not file.exists():
-            wrong.append(f"{path.name}: {target} is not there")
-        elif anchor and anchor not in anchors_of(file):
-            wrong.append(f"{path.name}: {name} has no heading for #{anchor}")
-    return wrong
-
-
-def anchors_of(path: Path) -> set[str]:
-    """Headings of a Markdown file, as Python-Markdown makes anchors of them."""
-    text = FENCE.sub("", path.read_text(encoding="utf-8"))
-    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    plain = (
-        re.sub(r"[^\w\s-]", "", heading.encode("ascii", "ignore").decode()) for heading in headings
-    )
-    return {re.sub(r"[-\s]+", "-", heading.strip().lower()) for heading in plain}
-
-
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_every_link_inside_the_project_leads_somewhere(path: Path) -> None:
-    assert broken_links(path) == []
-
-
-def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
-    page = tmp_path / "a.md"
-    page.write_text("# A name\n[a](b.md) [b](#a-name) [c](#gone) [d](https://example.org)\n")
-    assert broken_links(page) == ["a.md: b.md is not there", "a.md:  has no heading for #gone"]
-
-
-# --- the site
-
-
-def test_every_module_stands_in_the_reference() -> None:
-    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
-    modules = {
-        ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
-        for path in (ROOT / "src").rglob("*.py")
-        if not path.stem.startswith("__")
-    }
-    assert sorted(listed) == sorted(modules)
-
-
-def test_the_lock_holds_what_the_documentation_is_built_with() -> None:
-    wanted = [Requirement(text) for text in project()["dependency-groups"]["docs"]]
-    pins, _ = read_lock(LOCK.read_text(encoding="utf-8"))
-    assert unsatisfied(wanted, pins) == []
-
-
-class Loads(HTMLParser):
-    """Collects what a browser fetches for a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the address of a script, style, picture, frame or hint."""
-        values = dict(attrs)
-        if address := values.get("src") or (values.get("href") if tag == "link" else None):
-            self.found.append(address)
-
-
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
-    tmp_path: Path,
-) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    pages = sorted(tmp_path.glob("*.html"))
-    assert {page.stem for page in PAGES} <= {page.stem for page in pages}
-    for page in pages:
-        reader = Loads()
-        reader.feed(page.read_text(encoding="utf-8"))
-        assert reader.found
-        assert [each for each in reader.found if re.match(r"(https?:)?//", each)] == []

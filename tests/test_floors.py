@@ -19,13 +19,15 @@ SOURCE = Path(__file__).parent.parent / "src" / "ettin"
 FLOORS = {
     "": 0, "errors": 0, "files": 0, "console": 0, "numbers": 0,
     "recipe": 1, "recipe_file": 1, "presets": 1, "schedules": 1, "records": 1, "random_bits": 1,
+    "mixtures": 1,
     "tokenizer": 1, "tokenizer_training": 1, "byte_level": 1, "text_pieces": 1,
-    "model": 2, "objectives": 2, "data": 2,
+    "tokenizer_comparison": 1,
+    "model": 2, "objectives": 2, "data": 2, "huggingface": 2,
     "training": 3,
-    "export": 4, "huggingface": 4, "model_card": 4,
+    "export": 4, "model_card": 4,
     "evaluation": 5,
     "suite": 6, "report": 6, "publish": 6, "check": 6, "quickstart": 6,
-    "cli": 7, "arguments": 7, "__main__": 7,
+    "cli": 7, "commands": 7, "arguments": 7, "__main__": 7,
 }  # fmt: skip
 
 LIGHT = {":errors", ":console", ":numbers", ":arguments", ":cli"}
@@ -162,7 +164,8 @@ def misplaced(source: Path) -> list[str]:
 
 def _light(target: str) -> bool:
     top = target.partition(".")[0]
-    return top in sys.stdlib_module_names or top == "typer" or target in LIGHT
+    light = target in LIGHT or group_of(target) == ":commands"
+    return top in sys.stdlib_module_names or top == "typer" or light
 
 
 def waits_for_torch(source: Path) -> list[str]:

@@ -5,123 +5,81 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
-from safetensors.torch import load_file
 
 from ettin import files
 from ettin.check import check
 from ettin.console import read_json_lines
 from ettin.errors import InputError, StoppedError
-from ettin.export import export
-from ettin.recipe import Recipe
 from ettin.recipe_file import resolve
 from ettin.training import trainer
-from ettin.training.checkpoint import find_checkpoint, list_checkpoints, load_weights
-from ettin.training.start import Start, open_start
+from ettin.training.checkpoint import find_checkpoint, list_checkpoints
 from ettin.training.trainer import train
 from tests.recipes import phased_values
-from tests.runs import assert_same_run, assert_same_tensors, metrics_but_times, tags
+from tests.runs import (
+    assert_same_run,
+    assert_same_tensors,
+    metrics_but_times,
+    phased_recipe,
+    phased_run,
+    tags,
+    train_command,
+)
 
 NATIVE_TAGS = ["step0", "step5", "step10", "step14", "ext5", "ext8", "decay4", "decay6"]
-CROSS_TAGS = ["cross0", "cross4", "cross6"]
-
-
-def recipe_of(
-    objective: str, phase: str | None = None, *, start: Start | None = None, **changes: Any
-) -> Recipe:
-    values = phased_values(objective=objective, **changes)
-    if start is not None:
-        values["start_from"] = start.facts["where"]
-    return resolve(values, start=start.facts if start else None).of_phases(phase)
-
-
-def run(
-    out: Path,
-    corpus: Path,
-    objective: str,
-    phase: str | None = None,
-    *,
-    where: Path | str | None = None,
-) -> Path:
-    """Train, from `where` if it is given."""
-    start = open_start(str(where)) if where else None
-    recipe = recipe_of(objective, phase, start=start)
-    train(recipe, out=out, corpus_path=corpus, command=["test"], start=start)
-    return out
-
-
-@pytest.fixture(scope="module")
-def runs(corpus_directory, tmp_path_factory) -> Path:
-    """Both twins through all native phases, and both directions of the cross phase."""
-    folder = tmp_path_factory.mktemp("phased")
-    encoder = run(folder / "encoder", corpus_directory, "mlm")
-    decoder = run(folder / "decoder", corpus_directory, "clm")
-    run(folder / "encoder-from-decoder", corpus_directory, "mntp", "cross", where=decoder)
-    run(folder / "decoder-from-encoder", corpus_directory, "clm", "cross", where=encoder)
-    return folder
 
 
 def lines_of(directory: Path, phase: str) -> list[dict[str, Any]]:
     return [line for line in metrics_but_times(directory) if line["phase"] == phase]
 
 
-def test_one_recipe_runs_all_native_phases(runs):
+def test_one_recipe_runs_all_native_phases(phased_runs):
     for name in ("encoder", "decoder"):
-        assert tags(runs / name) == NATIVE_TAGS
-        assert files.read_manifest(runs / name)["facts"]["checkpoints"] == NATIVE_TAGS
-        lines = metrics_but_times(runs / name)
+        assert tags(phased_runs / name) == NATIVE_TAGS
+        assert files.read_manifest(phased_runs / name)["facts"]["checkpoints"] == NATIVE_TAGS
+        lines = metrics_but_times(phased_runs / name)
         assert [line["step"] for line in lines] == list(range(1, 29))
         counted = [(line["phase"], line["phase_step"]) for line in lines]
         wanted = [("pretraining", n) for n in range(1, 15)]
         wanted += [("extension", n) for n in range(1, 9)] + [("decay", n) for n in range(1, 7)]
         assert counted == wanted
-        assert check(runs / name) == []
+        assert check(phased_runs / name) == []
 
 
-def test_borders_change_context_rope_masks_and_rate(runs):
-    states = {tag: find_checkpoint(f"{runs / 'encoder'}@{tag}").state for tag in NATIVE_TAGS}
+def test_borders_change_context_rope_masks_and_rate(phased_runs):
+    states = {tag: find_checkpoint(f"{phased_runs / 'encoder'}@{tag}").state for tag in NATIVE_TAGS}
     assert [states[tag]["context_length"] for tag in ("step14", "ext8", "decay6")] == [64, 128, 128]
     bases = [states[tag]["global_rope_theta"] for tag in ("step14", "ext5", "decay6")]
     assert bases == [10_000, 160_000, 160_000]
-    rates = {each: lines_of(runs / "encoder", each) for each in ("extension", "decay")}
+    rates = {each: lines_of(phased_runs / "encoder", each) for each in ("extension", "decay")}
     assert rates["extension"][0]["learning_rate"] == pytest.approx(3e-3)
     assert rates["decay"][0]["learning_rate"] == pytest.approx(1.5e-3)
     assert rates["decay"][-1]["learning_rate"] > 0.02 * 3e-3
 
 
-def test_each_phase_starts_its_own_order(runs):
-    ledger = read_json_lines(runs / "encoder" / "ledger.jsonl")
+def test_each_phase_starts_its_own_order(phased_runs):
+    ledger = read_json_lines(phased_runs / "encoder" / "ledger.jsonl")
     first = {line["phase"]: line["first_row"] for line in reversed(ledger)}
     assert first == {"pretraining": 0, "extension": 0, "decay": 0}
     hashes = [line["hash"] for line in ledger]
     assert len(set(hashes)) == len(hashes)
 
 
-def test_twins_read_the_same_rows_in_every_phase(runs):
-    ledgers = [(runs / name / "ledger.jsonl").read_bytes() for name in ("encoder", "decoder")]
+def test_twins_read_the_same_rows_in_every_phase(phased_runs):
+    ledgers = [
+        (phased_runs / name / "ledger.jsonl").read_bytes() for name in ("encoder", "decoder")
+    ]
     assert ledgers[0] == ledgers[1]
 
 
-def test_the_cross_phase_reads_the_rows_of_decay_once_more_with_other_masks(runs):
-    decay = [line["tokens"] for line in read_json_lines(runs / "decoder" / "ledger.jsonl")][-6:]
-    cross = read_json_lines(runs / "encoder-from-decoder" / "ledger.jsonl")
-    assert [line["tokens"] for line in cross] == decay
-    twins = [
-        runs / name / "ledger.jsonl" for name in ("encoder-from-decoder", "decoder-from-encoder")
-    ]
-    assert twins[0].read_bytes() == twins[1].read_bytes()
-
-
-def test_tokens_of_each_source_are_counted_by_phase(runs):
-    facts = files.read_manifest(runs / "decoder")["facts"]
+def test_tokens_of_each_source_are_counted_by_phase(phased_runs):
+    facts = files.read_manifest(phased_runs / "decoder")["facts"]
     assert [phase["name"] for phase in facts["phases"]] == ["pretraining", "extension", "decay"]
     assert sum(phase["tokens"] for phase in facts["phases"]) == facts["tokens"]
     for phase in facts["phases"]:
@@ -133,40 +91,20 @@ def test_tokens_of_each_source_are_counted_by_phase(runs):
 @pytest.mark.parametrize("kept", range(len(NATIVE_TAGS) - 1))
 @pytest.mark.parametrize(("name", "objective"), [("encoder", "mlm"), ("decoder", "clm")])
 def test_resume_from_every_checkpoint_of_every_phase_is_exact(
-    runs, corpus_directory, tmp_path, name, objective, kept
+    phased_runs, corpus_directory, tmp_path, name, objective, kept
 ):
     resumed = tmp_path / "resumed"
-    shutil.copytree(runs / name, resumed)
+    shutil.copytree(phased_runs / name, resumed)
     (resumed / "manifest.json").unlink()
     for checkpoint in list_checkpoints(resumed)[kept + 1 :]:
         shutil.rmtree(checkpoint.path)
-    run(resumed, corpus_directory, objective)
-    assert_same_run(runs / name, resumed)
-
-
-@pytest.mark.parametrize("kept", range(len(CROSS_TAGS) - 1))
-def test_a_cross_run_resumes_exactly_even_when_its_start_is_gone(
-    runs, corpus_directory, tmp_path, kept
-):
-    start, out = tmp_path / "decoder", tmp_path / "cross"
-    shutil.copytree(runs / "decoder", start)
-    whole = run(out, corpus_directory, "mntp", "cross", where=start)
-    again = tmp_path / "again"
-    shutil.copytree(whole, again)
-    (again / "manifest.json").unlink()
-    for checkpoint in list_checkpoints(again)[kept + 1 :]:
-        shutil.rmtree(checkpoint.path)
-    shutil.rmtree(start)
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(phased_values()))
-    command = [*_command(recipe, again, corpus_directory), "--objective", "mntp"]
-    subprocess.run([*command, "--phase", "cross", "--from", str(start)], check=True)
-    assert_same_run(whole, again)
+    phased_run(resumed, corpus_directory, objective)
+    assert_same_run(phased_runs / name, resumed)
 
 
 @pytest.mark.parametrize("stop_after", [14, 22, 17])
 def test_a_signal_at_a_border_or_between_saves_and_goes_on(
-    runs, corpus_directory, tmp_path, monkeypatch, stop_after
+    phased_runs, corpus_directory, tmp_path, monkeypatch, stop_after
 ):
     out, made = tmp_path / "run", []
     real = trainer._optimise
@@ -179,80 +117,29 @@ def test_a_signal_at_a_border_or_between_saves_and_goes_on(
 
     monkeypatch.setattr(trainer, "_optimise", optimise)
     with pytest.raises(StoppedError, match="SIGTERM after step"):
-        run(out, corpus_directory, "mlm")
-    run(out, corpus_directory, "mlm")
+        phased_run(out, corpus_directory, "mlm")
+    phased_run(out, corpus_directory, "mlm")
     assert made == [*range(1, 15), *range(1, 9), *range(1, 7)]
-    assert_same_run(runs / "encoder", out)
+    assert_same_run(phased_runs / "encoder", out)
 
 
-def test_phases_one_by_one_equal_all_in_one_run(runs, corpus_directory, tmp_path):
+def test_phases_one_by_one_equal_all_in_one_run(phased_runs, corpus_directory, tmp_path):
     """A phase started from a checkpoint goes on with the optimiser's moments, bit for bit."""
     before: Path | None = None
     last = {"pretraining": "step14", "extension": "ext8", "decay": "decay6"}
     for phase, tag in last.items():
-        out = run(tmp_path / phase, corpus_directory, "mlm", phase, where=before)
-        one, other = (each / "checkpoints" / tag for each in (out, runs / "encoder"))
+        out = phased_run(tmp_path / phase, corpus_directory, "mlm", phase, where=before)
+        one, other = (each / "checkpoints" / tag for each in (out, phased_runs / "encoder"))
         assert_same_tensors(one, other)
         before = out
     starts = [files.read_manifest(tmp_path / phase)["facts"]["start"] for phase in last]
     assert [start and start["tag"] for start in starts] == [None, "step14", "ext8"]
 
 
-def test_cross_runs_begin_with_the_twins_weights_and_a_fresh_optimiser(runs):
-    for name, source in (("encoder-from-decoder", "decoder"), ("decoder-from-encoder", "encoder")):
-        assert tags(runs / name) == CROSS_TAGS
-        first = find_checkpoint(f"{runs / name}@cross0")
-        source_weights = load_weights(find_checkpoint(str(runs / source)))
-        weights = load_weights(first)
-        assert all(torch.equal(weights[key], source_weights[key]) for key in source_weights)
-        assert load_file(first.path / "optimizer-0000.safetensors") == {}
-        groups = find_checkpoint(f"{runs / name}@cross4").state["optimizer"]["groups"]
-        assert [group["step"] for group in groups] == [{"int32": 4}, {"int32": 4}]
-        # Half the peak is the cross phase's highest rate, and what weight decay is measured by.
-        assert {group["max_lr"] for group in groups} == {1.5e-3}
-        facts = files.read_manifest(runs / name)["facts"]
-        assert (facts["variant"], facts["start"]["tag"]) == ("cross", "decay6")
-
-
-def test_native_phases_keep_the_peak_that_weight_decay_is_measured_by(runs):
-    groups = find_checkpoint(f"{runs / 'encoder'}@decay6").state["optimizer"]["groups"]
+def test_native_phases_keep_the_peak_that_weight_decay_is_measured_by(phased_runs):
+    groups = find_checkpoint(f"{phased_runs / 'encoder'}@decay6").state["optimizer"]["groups"]
     assert {group["max_lr"] for group in groups} == {3e-3}
     assert {str(group["step"]) for group in groups} == {"{'int32': 28}"}
-
-
-def test_exports_of_cross_runs_say_what_they_are(runs, tmp_path):
-    for name, objective in (("encoder-from-decoder", "mntp"), ("decoder-from-encoder", "clm")):
-        summary = export(
-            str(runs / name), out=tmp_path / name, objective=None, dtype="float32", command=["test"]
-        )
-        described = files.read_json(summary.export / "config.json")["ettin"]
-        assert (described["objective"], described["variant"]) == (objective, "cross")
-        assert described["start"]["tag"] == "decay6"
-        assert summary.parity <= 1e-4
-
-
-def test_the_first_checkpoint_of_a_cross_run_exports_to_the_twins_weights(runs, tmp_path):
-    """Out by one class, in by the other, and nothing is lost on the way."""
-    paths = {"twin": runs / "decoder", "first": f"{runs / 'encoder-from-decoder'}@cross0"}
-    for name, where in paths.items():
-        export(str(where), out=tmp_path / name, objective=None, dtype="float32", command=["test"])
-    export(
-        str(tmp_path / "twin"),
-        out=tmp_path / "turned",
-        objective="mlm",
-        dtype="float32",
-        command=["test"],
-    )
-    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("turned", "first"))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[key], other[key]) for key in one)
-
-
-def test_another_start_is_another_run(runs, corpus_directory, tmp_path):
-    out = tmp_path / "cross"
-    shutil.copytree(runs / "encoder-from-decoder", out)
-    with pytest.raises(InputError, match="start_from: begun with"):
-        run(out, corpus_directory, "mntp", "cross", where=f"{runs / 'decoder'}@decay4")
 
 
 def test_a_source_that_is_read_too_often_is_told(corpus_directory, tmp_path, told):
@@ -310,38 +197,37 @@ def test_a_growing_batch_resumes_exactly_and_takes_consecutive_rows(
 
 
 def test_a_later_phase_without_a_start_is_told(corpus_directory, tmp_path, told):
-    recipe = recipe_of("mlm", "decay")
+    recipe = phased_recipe("mlm", "decay")
     train(recipe, out=tmp_path / "run", corpus_path=corpus_directory, command=["test"])
     assert "decay begins with untrained weights; --from WHERE" in told.text
     assert tags(tmp_path / "run") == ["decay0", "decay4", "decay6"]
 
 
-def _command(recipe: Path, out: Path, corpus: Path) -> list[str]:
-    words = [sys.executable, "-m", "ettin", "train", str(recipe), "--out", str(out)]
-    return [*words, "--corpus", str(corpus), "--json"]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(4))
 def test_killed_at_random_moments_of_any_phase_equals_uninterrupted(
-    runs, corpus_directory, tmp_path, attempt
+    phased_runs, corpus_directory, tmp_path, attempt
 ):
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "run"
     recipe.write_text(yaml.safe_dump(phased_values()))
     draw = random.Random(attempt)
     for _ in range(6):
-        child = subprocess.Popen(_command(recipe, out, corpus_directory), stdout=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            train_command(recipe, out, corpus_directory), stdout=subprocess.DEVNULL
+        )
         time.sleep(draw.uniform(2.5, 6))
         child.kill()
         child.wait()
-    subprocess.run(_command(recipe, out, corpus_directory), check=True, stdout=subprocess.DEVNULL)
-    assert_same_run(runs / "encoder", out)
+    subprocess.run(
+        train_command(recipe, out, corpus_directory), check=True, stdout=subprocess.DEVNULL
+    )
+    assert_same_run(phased_runs / "encoder", out)
 
 
-def test_losses_fall_through_all_phases(runs):
+def test_losses_fall_through_all_phases(phased_runs):
     for name in ("encoder", "decoder"):
         ends = [
-            find_checkpoint(f"{runs / name}@{tag}").state["validation_loss"]
+            find_checkpoint(f"{phased_runs / name}@{tag}").state["validation_loss"]
             for tag in ("step0", "step14", "ext8", "decay6")
         ]
         assert all(after < before for before, after in pairwise(ends))

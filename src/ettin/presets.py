@@ -23,7 +23,8 @@ class Size(NamedTuple):
         peak_lr: the learning rate between warm-up and decay.
         weight_decay: of matrices, a step at the peak rate.
         warmup_tokens: of the learning rate, in pre-training.
-        batch_warmup_tokens: stated for the batch size, though the executed code never used it.
+        batch_warmup_tokens: stated for the batch size, though the executed code never used it;
+            None where none was published.
         batch_warmup_rows: rows that it would have begun with: a micro-batch on each of 4 devices.
         budget_divisor: what the published budgets are divided by; None where none was published.
     """
@@ -35,8 +36,8 @@ class Size(NamedTuple):
     peak_lr: float
     weight_decay: float
     warmup_tokens: int
-    batch_warmup_tokens: int
-    batch_warmup_rows: int
+    batch_warmup_tokens: int | None
+    batch_warmup_rows: int | None
     budget_divisor: int | None
 
 
@@ -44,8 +45,8 @@ B = 1_000_000_000
 
 SIZES: dict[str, Size] = {
     #            layers hidden  inter heads  peak_lr    decay  warm-up  batch warm-up  budget
-    "nano":  Size(    4,   128,   192,    2,    3e-3,    3e-4,  4 * B, 125 * B,  576,  None),
-    "micro": Size(    4,   192,   288,    3,    3e-3,    3e-4,  4 * B, 125 * B,  576,  None),
+    "nano":  Size(    4,   128,   192,    2,    3e-3,    3e-4,  4 * B,  None,  None,  None),
+    "micro": Size(    4,   192,   288,    3,    3e-3,    3e-4,  4 * B,  None,  None,  None),
     "17m":   Size(    7,   256,   384,    4,    3e-3,    3e-4,  4 * B, 125 * B,  576,     1),
     "32m":   Size(   10,   384,   576,    6,    3e-3,    3e-4,  4 * B, 100 * B,  512,     1),
     "68m":   Size(   19,   512,   768,    8,    3e-3,    3e-4,  3 * B,  75 * B,  384,     1),

@@ -186,15 +186,15 @@ def _complete_phase(
     if phase.get("mixture") == PUBLISHED:
         complete["mixture"] = mixtures.published(name).weights()
     if phase.get("batch_warmup_tokens") == PUBLISHED:
-        if size in SIZES:
-            row = SIZES[size]
-            complete["batch_warmup_tokens"] = row.batch_warmup_tokens
-            complete.setdefault("batch_warmup_rows", row.batch_warmup_rows)
-        else:
+        row = SIZES.get(size)
+        if row is None or row.batch_warmup_tokens is None:
             problems.append(
                 f"phases.{number}.batch_warmup_tokens: none is published for size {size!r}"
             )
             del complete["batch_warmup_tokens"]
+        else:
+            complete["batch_warmup_tokens"] = row.batch_warmup_tokens
+            complete.setdefault("batch_warmup_rows", row.batch_warmup_rows)
     for key in ("global_rope_theta", "local_rope_theta"):
         if phase.get(key) == START:
             complete[key] = start[key] if start else implied[key]

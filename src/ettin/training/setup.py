@@ -230,7 +230,6 @@ def continues(recipe: Recipe, start: Start | None) -> bool:
         start is not None
         and start.facts["format"] == "checkpoint"
         and start.facts["objective"] == recipe.objective
-        and recipe.phases[0].name != CROSS
     )
 
 
