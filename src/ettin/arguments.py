@@ -41,6 +41,30 @@ def one_of(option: str, value: str, valid: tuple[str, ...]) -> Any:
     return value
 
 
+def count(option: str, text: str) -> int:
+    """A count written as `4096` or `64k`.
+
+    Raises:
+        InputError: not a whole number above 0.
+    """
+    (number,) = counts(option, text)
+    if number < 1:
+        raise InputError(f"{option} {text}: expected a count above 0")
+    return number
+
+
+def counts(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers written as `1,2,3`.
+
+    Raises:
+        InputError: not whole numbers.
+    """
+    try:
+        return tuple(parse_count(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text}: {error}") from None
+
+
 def lengths(text: str) -> tuple[int, ...]:
     """Context lengths written as `512,1024`.
 

@@ -1,0 +1,231 @@
+"""Models × tasks: each measured once, whatever happens to the others.
+
+What is finished is read and not measured again; what fails is said, kept for the end, and does
+not stop the rest. Every record is written the moment it is known.
+"""
+
+import dataclasses
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ettin import files
+from ettin.console import Progress, duration, log, logged_to, progress
+from ettin.errors import InputError
+from ettin.evaluation.models import EvaluatedModel, open_model
+from ettin.evaluation.task import Measurement, Request, Task
+from ettin.evaluation.tasks import SEEDED, family_module
+from ettin.files import Json
+from ettin.records import Record, folder_of, record_path
+
+DEFAULT_SEEDS = (21,)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that could not be measured.
+
+    Attributes:
+        model: as it was given.
+        task: `family/name`.
+        reason: what was wrong.
+        by_caller: whether it was a mistake of the caller.
+    """
+
+    model: str
+    task: str
+    reason: str
+    by_caller: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out: records in the order asked for, as plain objects with their `path`."""
+
+    records: list[Json]
+    failures: list[Failure]
+
+
+def evaluate(
+    models: list[str],
+    tasks: list[Task],
+    *,
+    request: Request,
+    seeds: tuple[int, ...],
+    log_samples: bool,
+    command: list[str],
+) -> Outcome:
+    """Measure every model on every task.
+
+    Args:
+        models: directories or hub ids.
+        tasks: what to measure.
+        request: how; its `seed` and `path` are set here, for each task.
+        seeds: of tasks that have something random; one record each.
+        log_samples: write every example with its answer beside the record.
+        command: the command line, for the records.
+    """
+    records: list[Json] = []
+    failures: list[Failure] = []
+    jobs = [
+        (task, seed) for task in tasks for seed in (seeds if task.family in SEEDED else (None,))
+    ]
+    total = len(models) * len(jobs)
+    with (
+        logged_to(request.out.with_name(request.out.name + ".log")),
+        progress("evaluate", total=total) as shown,
+    ):
+        for where in models:
+            model = _opened(where, jobs, failures)
+            if model is None:
+                shown.advance(len(jobs), where)
+                continue
+            for task, seed in jobs:
+                place = shown.done
+                asked = dataclasses.replace(
+                    request, seed=seed, path=task.path, advance=_advance(shown, place, model, task)
+                )
+                with _kept(failures, where, task):
+                    records.append(
+                        _record(model, task, asked, log_samples=log_samples, command=command)
+                    )
+                shown.update(place + 1, f"{model.name} {task.full_name}")
+    return Outcome(records, failures)
+
+
+def _opened(
+    where: str, jobs: list[tuple[Task, int | None]], failures: list[Failure]
+) -> EvaluatedModel | None:
+    try:
+        return open_model(where)
+    except InputError as error:
+        log.error("%s", error)
+        failures += [Failure(where, task.full_name, str(error), by_caller=True) for task, _ in jobs]
+        return None
+
+
+def _advance(
+    shown: Progress, place: float, model: EvaluatedModel, task: Task
+) -> Callable[[float, str], None]:
+    def advance(share: float, note: str) -> None:
+        shown.update(place + min(1.0, max(0.0, share)), f"{model.name} {task.full_name} {note}")
+
+    return advance
+
+
+@contextmanager
+def _kept(failures: list[Failure], where: str, task: Task) -> Iterator[None]:
+    """Keep what goes wrong with one task, and let the others go on."""
+    try:
+        yield
+    except InputError as error:
+        log.error("%s on %s: %s", where, task.full_name, error)
+        failures.append(Failure(where, task.full_name, str(error), by_caller=True))
+    except Exception as error:  # noqa: BLE001 - whatever a library raises, other tasks go on
+        log.error("%s on %s: %s: %s", where, task.full_name, type(error).__name__, error)
+        log.debug("%s", traceback.format_exc())
+        failures.append(
+            Failure(where, task.full_name, f"{type(error).__name__}: {error}", by_caller=False)
+        )
+
+
+def _record(
+    model: EvaluatedModel, task: Task, request: Request, *, log_samples: bool, command: list[str]
+) -> Json:
+    """The record of a task: read if it is there, else measured and written."""
+    family = family_module(task.family)
+    settings = {
+        **family.settings(task.name, model, request),
+        "limit": request.limit,
+        "seed": request.seed,
+    }
+    folder = folder_of(request.out, model=model.name, weights=model.weights, task=task.full_name)
+    path = record_path(folder, settings)
+    samples_path = path.with_suffix(".samples.jsonl")
+    if path.exists() and (samples_path.exists() or not log_samples):
+        log.info("%s on %s is measured already", model.name, task.full_name)
+        return {**files.read_json(path), "path": str(path.absolute())}
+    started = time.monotonic()
+    measured: Measurement = family.measure(task.name, model, request, settings)
+    seconds = time.monotonic() - started
+    if log_samples:
+        lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in measured.samples)
+        files.write_atomic(samples_path, "".join(lines))
+    record = Record(
+        **_model_facts(model),
+        seed=request.seed,
+        task=task.full_name,
+        task_version=measured.version,
+        data=measured.data,
+        metric=measured.metric,
+        value=measured.metrics[measured.metric].value,
+        stderr=measured.metrics[measured.metric].stderr,
+        metrics=measured.metrics,
+        baselines=measured.baselines,
+        examples=measured.examples,
+        limit=request.limit,
+        settings={**settings, **({"found": measured.facts} if measured.facts else {})},
+        samples=samples_path.name if log_samples else None,
+        seconds=seconds,
+        versions=files.versions("torch", "transformers", *measured.packages),
+        command=command,
+    ).model_dump(mode="json")
+    files.write_json(path, record)
+    log.info(
+        "%s on %s: %s %.4f%s (%s examples, %s)",
+        model.name,
+        task.full_name,
+        measured.metric,
+        record["value"],
+        "" if record["stderr"] is None else f" ± {record['stderr']:.4f}",
+        f"{measured.examples:,}",
+        duration(seconds),
+    )
+    return {**record, "path": str(path.absolute())}
+
+
+def _model_facts(model: EvaluatedModel) -> dict[str, Any]:
+    described = model.described
+    return {
+        "model": model.name,
+        "revision": model.revision,
+        "weights": model.weights,
+        "kind": model.kind,
+        "objective": model.objective,
+        "variant": described.get("variant", "native"),
+        "size": described.get("size"),
+        "phase": described.get("phase"),
+        "tag": described.get("tag"),
+        "tokens": described.get("tokens"),
+        "parameters": described.get("parameters"),
+    }
+
+
+def best_device() -> str:
+    """The first there is of CUDA, MPS, CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def prefetch(tasks: list[Task], out: Path) -> list[Failure]:
+    """Download what tasks need into a folder that `--data` reads, for nodes without a network.
+
+    Args:
+        tasks: what will be measured there.
+        out: the folder.
+    """
+    failures: list[Failure] = []
+    with progress("prefetch", total=len(tasks)) as shown:
+        for number, task in enumerate(tasks):
+            with _kept(failures, "prefetch", task):
+                family_module(task.family).prefetch(task.name, out)
+            shown.update(number + 1, task.full_name)
+    return failures

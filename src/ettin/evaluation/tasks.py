@@ -1,0 +1,95 @@
+"""Names of tasks as people type them, and the family that knows each.
+
+quick                    a group: all tasks of one family, or of several
+classification/sst2      one task
+retrieval=some/cisi      a family on one task's own folder
+"""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from ettin.errors import InputError, nearest
+from ettin.evaluation.task import Task
+
+FAMILIES = {
+    "lm": "generative",
+    "classification": "classification",
+    "retrieval": "retrieval",
+    "bias": "winogender",
+    "text": "perplexity",
+    "quick": "quick",
+}
+"""Family → the module of this package that measures it."""
+
+SEEDED = {"classification", "retrieval"}
+"""Families whose results depend on a seed."""
+
+GROUPS = {
+    "generative": ("lm",),
+    "glue": ("classification",),
+    "retrieval": ("retrieval",),
+    "bias": ("bias",),
+    "text": ("text",),
+    "quick": ("quick",),
+    "all": ("lm", "classification", "retrieval", "bias", "text"),
+}
+
+
+def family_module(family: str) -> ModuleType:
+    """The module that measures a family's tasks."""
+    return import_module(f"ettin.evaluation.{FAMILIES[family]}")
+
+
+def parse_tasks(text: str, *, data: Path | None) -> tuple[list[Task], list[str]]:
+    """Tasks out of what was typed after `--tasks`, each once, in that order.
+
+    Args:
+        text: names, groups and `family=PATH`, separated by commas.
+        data: the folder with local data; the group `retrieval` means the collections in it.
+
+    Returns:
+        The tasks, and what is wrong with the other words, a sentence each.
+    """
+    tasks: list[Task] = []
+    problems = []
+    for word in filter(None, (each.strip() for each in text.split(","))):
+        try:
+            tasks += _tasks_of(word, data)
+        except InputError as error:
+            problems.append(str(error))
+    return list(dict.fromkeys(tasks)), problems
+
+
+def _tasks_of(word: str, data: Path | None) -> list[Task]:
+    family, equals, given = word.partition("=")
+    if equals:
+        return _tasks_of_path(family, Path(given))
+    if word in GROUPS:
+        return [each for family in GROUPS[word] for each in _all_of(family, data)]
+    family, slash, name = word.partition("/")
+    if not slash or not name:
+        known = [*GROUPS, *(f"{each}/…" for each in FAMILIES)]
+        raise InputError(f"--tasks {word}: {nearest(word, known)}")
+    if family not in FAMILIES:
+        raise InputError(f"--tasks {word}: {nearest(family, FAMILIES)} (tasks are family/name)")
+    return [Task(family, name)]
+
+
+def _all_of(family: str, data: Path | None) -> list[Task]:
+    """All tasks of a family; with a folder of data, the collections that lie in it."""
+    local = data / family if data is not None else None
+    if family == "retrieval" and local is not None and local.is_dir():
+        return [Task(family, each.name) for each in sorted(local.iterdir()) if each.is_dir()]
+    group = getattr(family_module(family), "GROUP", None)
+    return [Task(family, name) for name in group or family_module(family).names()]
+
+
+def _tasks_of_path(family: str, path: Path) -> list[Task]:
+    if family not in FAMILIES:
+        raise InputError(f"--tasks {family}={path}: {nearest(family, FAMILIES)}")
+    if not path.exists():
+        raise InputError(f"--tasks {family}={path}: there is no such folder")
+    if family in {"quick", "text"}:
+        return [Task(family, name, path) for name in family_module(family).names()]
+    return [Task(family, path.absolute().name, path)]
