@@ -126,6 +126,10 @@ def _kept(failures: list[Failure], where: str, task: Task) -> Iterator[None]:
     except InputError as error:
         log.error("%s on %s: %s", where, task.full_name, error)
         failures.append(Failure(where, task.full_name, str(error), by_caller=True))
+    except ModuleNotFoundError as error:
+        reason = f"it needs {error.name}: pip install 'ettin[evaluation]'"
+        log.error("%s: %s", task.full_name, reason)
+        failures.append(Failure(where, task.full_name, reason, by_caller=True))
     except Exception as error:  # noqa: BLE001 - whatever a library raises, other tasks go on
         log.error("%s on %s: %s: %s", where, task.full_name, type(error).__name__, error)
         log.debug("%s", traceback.format_exc())
