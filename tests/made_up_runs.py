@@ -230,3 +230,35 @@ SAMPLES: dict[str, Any] = {
     ],
     "cache_equal": True,
 }
+
+
+def made_up_record(task: str, *, metric: str, value: object, **changed: Any) -> dict[str, Any]:
+    """A result of an encoder, as a record states it; `changed` replaces what else it states."""
+    return {
+        "model": "encoder", "revision": None, "weights": "a" * 32, "kind": "encoder",
+        "objective": "mlm", "variant": "native", "size": "nano", "phase": "pretraining",
+        "tag": "step120", "tokens": 816_000, "parameters": 1_625_472, "seed": None, "task": task,
+        "task_version": "1", "data": "d" * 32, "metric": metric, "value": value, "stderr": 0.04,
+        "metrics": {metric: {"value": value, "stderr": 0.04}}, "baselines": {}, "examples": 160,
+        "limit": None, "settings": {}, "samples": None, "seconds": 5.0, "versions": {},
+        "command": ["ettin", "evaluate"], **changed,
+    }  # fmt: skip
+
+
+def write_records(folder: Path) -> Path:
+    """Results of a pair on two tasks; returns the folder."""
+    decoder = {"model": "decoder", "weights": "b" * 32, "kind": "decoder", "objective": "clm"}
+    for name, twin in (("a-encoder", {}), ("decoder", decoder)):
+        scored = made_up_record(
+            "quick/classification", metric="balanced_accuracy", value=0.62,
+            baselines={"chance": 0.125, "untrained": 0.45, "bag_of_words": 0.6}, **twin,
+        )  # fmt: skip
+        chosen = made_up_record(
+            "quick/likelihood", metric="accuracy_per_token", value=0.31,
+            baselines={"chance": 0.25, "bm25": 0.4}, **twin,
+        )  # fmt: skip
+        for record in (scored, chosen):
+            path = folder / name / str(record["task"]) / "1.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, record)
+    return folder

@@ -14,7 +14,7 @@ from ettin.arguments import spread
 from ettin.cli import app
 from ettin.console import read_json_lines
 from ettin.errors import InputError
-from ettin.evaluation.quick import quick
+from ettin.evaluation.samples import samples
 from ettin.export import export
 from ettin.numbers import parse_number
 from ettin.presets import BATCH_ROWS, PHASES, SIZES, PhaseRow, Size, phase_values
@@ -187,7 +187,9 @@ def made(corpus_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     model = out / "exports" / "encoder"
     export(str(model), out=out / "converted", objective="clm", dtype="float32", command=[])
     for name in ("encoder", "decoder"):
-        quick(out / "exports" / name, corpus_path=corpus_directory, out=out / "results", command=[])
+        samples(
+            out / "exports" / name, corpus_path=corpus_directory, out=out / "results", command=[]
+        )
     make_report([out / "encoder", out / "results"], out=out / "report", command=[])
     return out
 

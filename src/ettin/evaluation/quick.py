@@ -1,188 +1,287 @@
-"""A first look at an export through stock `transformers`: what it fills in, how it goes on.
+"""Tasks made out of a corpus, for the first look at a pair: no download, seconds on two cores.
 
-Texts come from the held-out documents of a corpus, so the model has not seen them. An encoder
-fills single masked tokens; a decoder continues a beginning greedily, once with its key-value
-cache and once without, which must give the same text, and once by drawing with a fixed seed. Texts
-are chosen by position, so the same export gives the same page.
+    quick/classification    which package or source does a passage come from?
+    quick/likelihood        which of four lines comes next?
+    quick/retrieval         which function belongs to a docstring, which text to a title?
+    quick/samples           what the model fills in, how it goes on (see `samples`; no score)
+
+What is asked is asked about held-out documents. Models are frozen. What is fitted on top, on
+training documents alone, is the same for both twins and is small: a logistic regression, and the
+whitening of a vector space. What comes out is therefore what the model knew before, as far as one
+linear layer can read it, and not what fine-tuning could make of it.
+
+Beside each score stand simple methods on the same examples, `chance` among them, and for tasks that
+use vectors `untrained`: the same model with random weights. A mean of random vectors still tells
+which words a text holds, so that `untrained` lies above chance.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from ettin import files
 from ettin.console import log
 from ettin.data.corpus import Corpus
-from ettin.errors import InputError
+from ettin.errors import InputError, nearest
+from ettin.evaluation import quick_data
+from ettin.evaluation.models import EvaluatedModel
+from ettin.evaluation.quick_data import Pairs, Passages, continuations, pairs, passages
+from ettin.evaluation.quick_model import (
+    TEXT_TOKENS,
+    Loaded,
+    features,
+    likelihoods,
+    load,
+    pooling_of,
+    untrained,
+)
+from ettin.evaluation.quick_pairs import Pair
+from ettin.evaluation.quick_scores import (
+    REGULARISATION,
+    SHRINKAGE,
+    Floats,
+    bm25,
+    count_words,
+    fitted,
+    gains,
+    mean_of,
+    ranks_of,
+    standard_error,
+    whitened_cosines,
+)
+from ettin.evaluation.samples import SAMPLES
+from ettin.evaluation.samples import samples as quick
+from ettin.evaluation.task import Measurement, Request
 from ettin.files import Json
-from ettin.tokenizer import load_tokenizer
+from ettin.records import Score
 
-SAMPLES = 6
-CONTEXT_TOKENS = 40
-NEW_TOKENS = 32
-PREDICTIONS = 3
-TEMPERATURE, TOP_K, SAMPLING_SEED = 0.8, 40, 21
+__all__ = ["measure", "names", "prefetch", "quick", "settings"]
 
-_AUTO_CLASSES = {"modernbert": "AutoModelForMaskedLM", "modernbert-decoder": "AutoModelForCausalLM"}
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A beginning of a held-out document: BOS and at least `CONTEXT_TOKENS` tokens, and its id."""
-
-    tokens: list[int]
-    document: str
+NAMES = ("samples", "classification", "likelihood", "retrieval")
+VERSION = "1"
+TRAIN_PASSAGES, TEST_PASSAGES = 240, 160
+CONTINUATIONS = 100
+TRAIN_PAIRS, TEST_PAIRS = 200, 200
+_PACKAGES = ("scikit-learn", "bm25s", "numpy", "tokenizers")
 
 
-def quick(model: Path, *, corpus_path: Path, out: Path, command: list[str]) -> Json:
-    """Load an export as a stranger would, and write `samples.json`.
+def names() -> tuple[str, ...]:
+    """The tasks of this family."""
+    return NAMES
 
-    Args:
-        model: an export directory.
-        corpus_path: the corpus whose held-out documents are used; same tokenizer as the model.
-        out: results directory; a folder for this model is made in it.
-        command: the command line.
 
-    Returns:
-        What was written, with `path` added.
+def settings(name: str, model: EvaluatedModel, request: Request) -> Json:
+    """Everything that the result of a task depends on.
 
     Raises:
-        InputError: not an export, or another tokenizer than the corpus's.
-        RuntimeError: generation with and without cache differs.
+        InputError: no such task, no corpus, a pooling that there is not.
     """
-    corpus = Corpus.open(corpus_path)
-    config = files.read_json(model / "config.json")
-    loaded = _load(model, config)
-    tokenizer = load_tokenizer(model)
-    if tokenizer.special != corpus.special or tokenizer.padded_size != corpus.padded_vocab_size:
-        raise InputError(f"{model} and {corpus_path} have different tokenizers")
-    found = passages(corpus, count=SAMPLES)
-    described = config.get("ettin", {})
-    result: Json = {
-        "kind": "samples",
-        "model": model.absolute().name,
-        "objective": described.get("objective"),
-        "tag": described.get("tag"),
-        "tokens": described.get("tokens"),
-        "versions": files.versions("torch", "transformers"),
-        "command": command,
-        "fill_mask": [],
-        "generation": [],
+    corpus = _corpus(name, request)
+    if name == "samples":
+        return {"corpus": corpus.fingerprint, "examples": SAMPLES}
+    common = {"corpus": corpus.fingerprint, "version": VERSION}
+    vectors = {
+        "pooling": pooling_of(request),
+        "layers": "first and last",
+        "text_tokens": TEXT_TOKENS,
+        "model": "frozen",
     }
-    if config["model_type"] == "modernbert":
-        offset = 1 if described.get("objective") == "mntp" else 0
-        result["fill_mask"] = [
-            _fill(loaded, tokenizer, passage, offset=offset) for passage in found
-        ]
-    else:
-        texts = [_continue(loaded, tokenizer, passage) for passage in found]
-        result["cache_equal"] = all(text.pop("cache_equal") for text in texts)
-        result["generation"] = texts
-        if not result["cache_equal"]:
-            raise RuntimeError(f"{model}: generation with and without cache differs")
-    weights = files.fingerprint_file(model / "model.safetensors")[:8]
-    folder = out / f"{model.absolute().name}-{weights}" / "quick"
-    files.write_json(folder / "samples.json", result)
-    log.info("%s: loads in transformers, samples in %s", model, folder)
-    return {**result, "path": str((folder / "samples.json").absolute())}
-
-
-def passages(corpus: Corpus, *, count: int) -> list[Passage]:
-    """Beginnings of held-out documents that are long enough, spread over the sources."""
-    found: list[Passage] = []
-    length = min(corpus.facts["context_lengths"])
-    for source in corpus.source_names:
-        table = corpus.table(source, length, split="held-out")
-        wanted = -(-count // len(corpus.source_names))
-        mine: list[Passage] = []
-        for row in range(len(table)):
-            tokens, lengths = table.tokens(row)
-            start = 0
-            for chunk, size in zip(table.chunks(row), lengths.tolist(), strict=True):
-                if chunk.start == 0 and size > CONTEXT_TOKENS:
-                    passage = tokens[start : start + size].tolist()
-                    mine.append(Passage(passage, table.document_id(chunk.document)))
-                start += size
-            if len(mine) >= wanted:
-                break
-        found += mine[:wanted]
-    return found[:count]
-
-
-def _load(model: Path, config: Json) -> Any:
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if config.get("model_type") not in _AUTO_CLASSES:
-        known = ", ".join(_AUTO_CLASSES)
-        raise InputError(f"{model}: model_type {config.get('model_type')!r}, expected {known}")
-    auto = getattr(transformers, _AUTO_CLASSES[config["model_type"]])
-    return auto.from_pretrained(model, dtype=torch.float32, local_files_only=True).eval()
-
-
-@torch.no_grad()
-def _fill(model: Any, tokenizer: Any, passage: Passage, *, offset: int) -> Json:
-    """Mask one token in the middle of a passage and look at the best answers."""
-    tokens = passage.tokens[: 2 * CONTEXT_TOKENS]
-    place = _interesting(tokenizer, tokens)
-    answer = tokens[place]
-    masked = [*tokens[:place], tokenizer.special.mask, *tokens[place + 1 :]]
-    logits = model(input_ids=torch.tensor([masked])).logits[0, place - offset]
-    best = logits.softmax(-1).topk(PREDICTIONS)
+    if name == "classification":
+        return {
+            **common, **vectors, "examples": TEST_PASSAGES, "training_examples": TRAIN_PASSAGES,
+            "passage_characters": quick_data.PASSAGE_CHARACTERS, "read_by": "logistic regression",
+            "regularisation": REGULARISATION,
+        }  # fmt: skip
+    if name == "likelihood":
+        return {
+            **common, "examples": CONTINUATIONS, "choices": quick_data.CHOICES,
+            "context_characters": quick_data.CONTEXT_CHARACTERS,
+            "line_characters": quick_data.LINE_CHARACTERS,
+            "mode": request.mode if model.kind == "encoder" else "left to right",
+        }  # fmt: skip
     return {
-        "document": passage.document,
-        "text": tokenizer.decode(masked[1:place])
-        + "[MASK]"
-        + tokenizer.decode(
-            [token for token in masked[place + 1 :] if token != tokenizer.special.eos]
-        ),
-        "mask_answer": tokenizer.decode([answer]),
-        "predictions": [
-            {"token": tokenizer.decode([token]), "probability": probability}
-            for probability, token in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        **common, **vectors, "examples": TEST_PAIRS, "training_examples": TRAIN_PAIRS,
+        "read_by": "cosine similarity after whitening", "shrinkage": SHRINKAGE,
+    }  # fmt: skip
+
+
+def measure(name: str, model: EvaluatedModel, request: Request, settings: Json) -> Measurement:
+    """The score of a model on a task; `samples` has none, see `ettin.evaluation.samples`.
+
+    Raises:
+        InputError: the corpus holds too little held-out text for the task; the task has no score.
+    """
+    corpus = _corpus(name, request)
+    if name == "samples":
+        raise InputError("quick/samples has no score: it is made by ettin.evaluation.samples")
+    measured: Callable[[Corpus, Loaded, Json], Measurement] = {
+        "classification": _classification,
+        "likelihood": _likelihood,
+        "retrieval": _retrieval,
+    }[name]
+    at_most = settings["examples"]
+    if request.limit is not None:
+        at_most = min(at_most, request.limit)
+    return measured(corpus, load(model, request), {**settings, "examples": at_most})
+
+
+def prefetch(name: str, out: Path) -> None:
+    """Nothing: these tasks are made out of a corpus that is there."""
+    log.info("quick/%s needs no download into %s", name, out)
+
+
+def _classification(corpus: Corpus, loaded: Loaded, asked: Json) -> Measurement:
+    found = passages(corpus, train=asked["training_examples"], test=asked["examples"])
+    labels = np.array([passage.label for passage in found.test])
+    counted = count_words([passage.text for passage in found.train + found.test])
+    taught = [passage.label for passage in found.train]
+    answers = {
+        "": _probed(loaded, found, asked["pooling"]),
+        "untrained": _probed(untrained(loaded), found, asked["pooling"]),
+        "bag_of_words": fitted(counted[: len(taught)], taught, counted[len(taught) :]),
+        "majority": np.full(len(labels), found.labels[0]),
+    }
+    right = {who: (answer == labels).astype(float) for who, answer in answers.items()}
+    # Every class weighs the same, however many passages of it are held out.
+    classes, members, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    weights = 1 / (len(classes) * sizes[members])
+    recalls = np.bincount(members, weights=right[""]) / sizes
+    documents = [passage.document for passage in found.test]
+    error = standard_error(weights * (right[""] - recalls[members]), documents)
+    return Measurement(
+        metric="balanced_accuracy",
+        metrics={
+            "balanced_accuracy": Score(value=float(recalls.mean()), stderr=error),
+            "accuracy": mean_of(right[""], documents),
+        },
+        baselines={
+            "chance": 1 / len(found.labels),
+            **{who: float(weights @ right[who]) for who in right if who},
+        },
+        examples=len(labels),
+        data=files.fingerprint([found.train, found.test]),
+        version=VERSION,
+        facts={
+            "classes": {str(label): int(size) for label, size in zip(classes, sizes, strict=True)},
+            "class": found.by,
+            "documents": len(set(documents)),
+            "training_examples": len(taught),
+        },
+        packages=_PACKAGES,
+        samples=[
+            {**passage._asdict(), "answer": str(answer)}
+            for passage, answer in zip(found.test, answers[""], strict=True)
         ],
+    )
+
+
+def _likelihood(corpus: Corpus, loaded: Loaded, asked: Json) -> Measurement:
+    found = continuations(corpus, count=asked["examples"])
+    questions = [(each.context, line) for each in found for line in each.lines]
+    scored = likelihoods(loaded, questions, mode=loaded.request.mode)
+    shape = (len(found), quick_data.CHOICES)
+    nats = np.array([each.nats for each in scored]).reshape(shape)
+    tokens = np.array([each.tokens for each in scored]).reshape(shape)
+    answers = np.array([each.answer for each in found])
+    documents = [each.document for each in found]
+    chosen = {"accuracy": nats.argmax(1), "accuracy_per_token": (nats / tokens).argmax(1)}
+    # The simplest reader: which of the lines has most words of the context, rare ones first.
+    overlap = bm25([line for _, line in questions], [each.context for each in found])
+    own = overlap.reshape(len(found), *shape)[np.arange(len(found)), np.arange(len(found))]
+    return Measurement(
+        metric="accuracy_per_token",
+        metrics={
+            metric: mean_of((answer == answers).astype(float), documents)
+            for metric, answer in chosen.items()
+        },
+        baselines={
+            "chance": 1 / quick_data.CHOICES,
+            "bm25": float((own.argmax(1) == answers).mean()),
+        },
+        examples=len(found),
+        data=files.fingerprint(found),
+        version=VERSION,
+        facts={"documents": len(set(documents))},
+        packages=_PACKAGES,
+        samples=[
+            {**each._asdict(), "nats": row.tolist(), "tokens": counts.tolist()}
+            for each, row, counts in zip(found, nats, tokens, strict=True)
+        ],
+    )
+
+
+def _retrieval(corpus: Corpus, loaded: Loaded, asked: Json) -> Measurement:
+    found = pairs(corpus, train=asked["training_examples"], test=asked["examples"])
+    documents = [pair.document for pair in found.test]
+    lexical = bm25([pair.answer for pair in found.test], [pair.question for pair in found.test])
+    scores = {
+        "": _similarities(loaded, found, asked["pooling"]),
+        "untrained": _similarities(untrained(loaded), found, asked["pooling"]),
+        "bm25": lexical,
     }
+    ranks = {who: ranks_of(score) for who, score in scores.items()}
+    kinds = [pair.kind for pair in found.test]
+    return Measurement(
+        metric="ndcg_at_10",
+        metrics={
+            "ndcg_at_10": mean_of(gains(ranks[""]), documents),
+            "mrr": mean_of(1 / ranks[""], documents),
+            "recall_at_1": mean_of((ranks[""] <= 1).astype(float), documents),
+        },
+        baselines={
+            "chance": float(gains(np.arange(1.0, len(found.test) + 1)).mean()),
+            **{who: float(gains(rank).mean()) for who, rank in ranks.items() if who},
+        },
+        examples=len(found.test),
+        data=files.fingerprint([found.train, found.test]),
+        version=VERSION,
+        facts={
+            "documents": len(set(documents)),
+            "kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+            "training_examples": len(found.train),
+        },
+        packages=_PACKAGES,
+        samples=[
+            {**pair._asdict(), "rank": rank}
+            for pair, rank in zip(found.test, ranks[""].tolist(), strict=True)
+        ],
+    )
 
 
-def _interesting(tokenizer: Any, tokens: list[int]) -> int:
-    """The place nearest the middle whose token holds a letter, for a sample that says something."""
-    middle = len(tokens) // 2
-    for place in sorted(range(2, len(tokens) - 1), key=lambda place: abs(place - middle)):
-        if any(character.isalpha() for character in tokenizer.decode([tokens[place]])):
-            return place
-    return middle
+def _probed(loaded: Loaded, found: Passages, pooling: str) -> npt.NDArray[Any]:
+    """Answers of a logistic regression on vectors that were standardised by training passages."""
+    taught = features(loaded, [passage.text for passage in found.train], pooling=pooling)
+    asked = features(loaded, [passage.text for passage in found.test], pooling=pooling)
+    mean, spread = taught.mean(0), taught.std(0) + 1e-6
+    labels = [passage.label for passage in found.train]
+    return fitted((taught - mean) / spread, labels, (asked - mean) / spread)
 
 
-@torch.no_grad()
-def _continue(model: Any, tokenizer: Any, passage: Passage) -> Json:
-    """Greedy continuation, with and without cache, and a drawn one."""
-    prompt = torch.tensor([passage.tokens[: CONTEXT_TOKENS + 1]])
-    outputs = [
-        model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
-            use_cache=use_cache,
-        )[0, prompt.shape[1] :].tolist()
-        for use_cache in (True, False)
-    ]
-    torch.manual_seed(SAMPLING_SEED)
-    drawn = model.generate(
-        prompt,
-        attention_mask=torch.ones_like(prompt),
-        max_new_tokens=NEW_TOKENS,
-        do_sample=True,
-        temperature=TEMPERATURE,
-        top_k=TOP_K,
-    )[0, prompt.shape[1] :].tolist()
-    special = set(tokenizer.special)
-    return {
-        "document": passage.document,
-        "prompt": tokenizer.decode(prompt[0, 1:].tolist()),
-        "text": tokenizer.decode([token for token in outputs[0] if token not in special]),
-        "drawn": tokenizer.decode([token for token in drawn if token not in special]),
-        "cache_equal": outputs[0] == outputs[1],
-    }
+def _similarities(loaded: Loaded, found: Pairs, pooling: str) -> Floats:
+    """Cosines of questions (rows) with answers, after whitening by training pairs."""
+
+    def vectors(pairs: Sequence[Pair], part: int) -> Floats:
+        texts = [pair[part] for pair in pairs]
+        return features(loaded, texts, pooling=pooling).astype(np.float64)
+
+    (taught, taught_answers), (asked, answers) = (
+        (vectors(pairs, 0), vectors(pairs, 1)) for pairs in (found.train, found.test)
+    )
+    return whitened_cosines(asked, answers, taught=(taught, taught_answers))
+
+
+def _corpus(name: str, request: Request) -> Corpus:
+    """The corpus that tasks are made of.
+
+    Raises:
+        InputError: an unknown task, or no corpus.
+    """
+    if name not in NAMES:
+        raise InputError(f"there is no task quick/{name}; {nearest(name, NAMES)}")
+    where = request.path or request.data
+    if where is None:
+        raise InputError("quick tasks are made out of a corpus: say which one with --data CORPUS")
+    return Corpus.open(where)

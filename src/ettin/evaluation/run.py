@@ -18,12 +18,14 @@ from ettin import files
 from ettin.console import Progress, duration, log, logged_to, progress
 from ettin.errors import InputError
 from ettin.evaluation.models import EvaluatedModel, open_model
+from ettin.evaluation.samples import samples
 from ettin.evaluation.task import Measurement, Request, Task
 from ettin.evaluation.tasks import SEEDED, family_module
 from ettin.files import Json
 from ettin.records import Record, folder_of, record_path
 
-DEFAULT_SEEDS = (21,)
+SAMPLES = "quick/samples"
+"""Texts to look at instead of a number: written as they are, beside the records."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,10 @@ def _record(
     model: EvaluatedModel, task: Task, request: Request, *, log_samples: bool, command: list[str]
 ) -> Json:
     """The record of a task: read if it is there, else measured and written."""
+    if task.full_name == SAMPLES:
+        return samples(
+            model.path, corpus_path=_corpus_of(request), out=request.out, command=command
+        )
     family = family_module(task.family)
     settings = {
         **family.settings(task.name, model, request),
@@ -191,6 +197,13 @@ def _record(
         duration(seconds),
     )
     return {**record, "path": str(path.absolute())}
+
+
+def _corpus_of(request: Request) -> Path:
+    path = request.path or request.data
+    if path is None:
+        raise InputError("quick tasks are made from a corpus: give --data CORPUS")
+    return path
 
 
 def _model_facts(model: EvaluatedModel) -> dict[str, Any]:

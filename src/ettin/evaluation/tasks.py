@@ -90,6 +90,6 @@ def _tasks_of_path(family: str, path: Path) -> list[Task]:
         raise InputError(f"--tasks {family}={path}: {nearest(family, FAMILIES)}")
     if not path.exists():
         raise InputError(f"--tasks {family}={path}: there is no such folder")
-    if family in {"quick", "text"}:
+    if family in {"quick", "text", "bias"}:
         return [Task(family, name, path) for name in family_module(family).names()]
     return [Task(family, path.absolute().name, path)]

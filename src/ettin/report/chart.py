@@ -117,7 +117,8 @@ def chart(drawing: Drawing, layout: Layout) -> "alt.VConcatChart":
     bottom = alt.layer(
         *_borders(drawing, layout, x, named=False), _learning_rates(drawing, x)
     ).properties(width=layout.width, height=layout.small_height)
-    return _styled(alt.vconcat(top, bottom, spacing=14).resolve_scale(x="shared"))
+    both: alt.VConcatChart = styled(alt.vconcat(top, bottom, spacing=14).resolve_scale(x="shared"))
+    return both
 
 
 def _losses(drawing: Drawing, layout: Layout, x: "alt.X") -> list["alt.Chart"]:
@@ -148,16 +149,16 @@ def _losses(drawing: Drawing, layout: Layout, x: "alt.X") -> list["alt.Chart"]:
         for nats in run.baselines.values()
     ]
     layers: list[alt.Chart] = [
-        _drawn(rules)
+        drawn(rules)
         .mark_rule(strokeDash=[5, 4], strokeWidth=1.2, opacity=0.75)
         .encode(y=y, color=color),
-        _drawn(drawing.series("training"), x=x, y=y, color=color)
+        drawn(drawing.series("training"), x=x, y=y, color=color)
         .mark_line(strokeWidth=1, opacity=0.55)
         .encode(detail="phase:N"),
-        _drawn(drawing.series("held-out"), x=x, y=y, color=color)
+        drawn(drawing.series("held-out"), x=x, y=y, color=color)
         .mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=36, filled=True))
         .encode(detail="phase:N", strokeDash=dash),
-        _drawn(drawing.starts, x=x, y=y, color=color).mark_point(
+        drawn(drawing.starts, x=x, y=y, color=color).mark_point(
             size=70, fill=PAPER, strokeWidth=2, opacity=1
         ),
     ]
@@ -176,7 +177,7 @@ def _ends(drawing: Drawing, layout: Layout, y: "alt.Y") -> list["alt.Chart"]:
         muted=MUTED,
     )
     return [
-        _drawn([{"value": at, "text": text}])
+        drawn([{"value": at, "text": text}])
         .mark_text(
             align="left",
             dx=10,
@@ -200,7 +201,7 @@ def _borders(drawing: Drawing, layout: Layout, x: "alt.X", *, named: bool) -> li
     rules: list[alt.Chart] = []
     for flag in placed:
         above = -6 - FLAG_PIXELS * flag.lane if named else 0
-        begins = _drawn([{"tokens": flag.border.tokens, "text": flag.border.name}], x=x)
+        begins = drawn([{"tokens": flag.border.tokens, "text": flag.border.name}], x=x)
         if flag.border.tokens:
             height = layout.height if named else layout.small_height
             rules.append(
@@ -227,7 +228,7 @@ def _learning_rates(drawing: Drawing, x: "alt.X") -> "alt.Chart":
     rates = drawing.series("learning rate")
     highest = max((point["value"] for point in rates), default=0.0)
     layer: alt.Chart = (
-        _drawn(rates)
+        drawn(rates)
         .mark_line(strokeWidth=1.5, color=MUTED)
         .encode(
             x=x,
@@ -245,7 +246,7 @@ def _learning_rates(drawing: Drawing, x: "alt.X") -> "alt.Chart":
     return layer
 
 
-def _drawn(values: list[Json], **channels: Any) -> "alt.Chart":
+def drawn(values: list[Json], **channels: Any) -> "alt.Chart":
     """A chart of some points, with the channels that its layers share."""
     import altair as alt
 
@@ -253,17 +254,15 @@ def _drawn(values: list[Json], **channels: Any) -> "alt.Chart":
     return drawn
 
 
-def _styled(chart: "alt.VConcatChart") -> "alt.VConcatChart":
-    import altair as alt
-
+def styled(chart: Any) -> Any:
+    """A chart of any kind in the colours and the font of all figures."""
     axis: dict[str, Any] = {
         "labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 12, "titleFontSize": 12,
         "titleFontWeight": "normal", "gridColor": GRID, "domainColor": GRID, "tickColor": GRID,
         "labelPadding": 5, "titlePadding": 10,
     }  # fmt: skip
-    styled: alt.VConcatChart = (
+    return (
         chart.configure(font=_FONT, background="white", padding=_PADDING)
         .configure_axis(**axis)
         .configure_view(stroke=None)
     )
-    return styled

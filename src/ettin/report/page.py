@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 from ettin import files
 from ettin.console import human
 from ettin.files import Json
-from ettin.report import figures, phases, tables, twins
+from ettin.report import figures, phases, scores, tables, twins
 from ettin.report.collect import Findings, Run, collect, number, plain
 from ettin.report.labels import labels_of
+from ettin.report.score_chart import score_figure
 
 PAGE = "index.html"
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -130,6 +131,9 @@ def checked(svg: str) -> str:
 def _write(findings: Findings, folder: Path, command: list[str]) -> list[Path]:
     """All files of a report; returns their paths, relative to the folder."""
     shown_figures = figures.all_figures(findings.runs)
+    panels = scores.panels(findings.records)
+    if panels:
+        shown_figures.append(score_figure(panels))
     shown_tables = _tables(findings)
     page = render(findings, shown_figures=shown_figures, shown_tables=shown_tables, command=command)
     files.write_atomic(folder / PAGE, page)
@@ -167,7 +171,7 @@ def _tables(findings: Findings) -> list[tables.Table]:
         *(twins.proof(pair, place) for place, pair in enumerate(twins.pairs_of(runs), start=1)),
         tables.parity(findings.exports),
         tables.speed(runs),
-        tables.results(findings.records),
+        scores.score_table(findings.records),
     ]
     return [table for table in found if table.rows]
 

@@ -221,19 +221,6 @@ def speed(runs: tuple[Run, ...]) -> Table:
     )
 
 
-def results(records: tuple[Json, ...]) -> Table:
-    """Evaluation results, as the records state them."""
-    keys = ("model", "objective", "tag", "task", "metric", "value", "stderr", "examples")
-    shows: dict[str, Callable[[Any], str]] = {"value": _three, "stderr": _three}
-    return Table(
-        name="results",
-        title="Evaluation",
-        note="",
-        columns=tuple(Column(key, key, shows.get(key, str)) for key in keys),
-        rows=tuple({key: record.get(key) for key in keys} for record in records),
-    )
-
-
 def memory(value: object) -> str:
     """Bytes as `870 MiB` or `2.1 GiB`."""
     size = number(value)
@@ -269,8 +256,3 @@ def whole(value: object) -> str:
 def _seconds(value: object) -> str:
     size = number(value)
     return str(value) if size is None else duration(size)
-
-
-def _three(value: object) -> str:
-    size = number(value)
-    return str(value) if size is None else f"{size:.3f}"

@@ -1,0 +1,206 @@
+"""Result records as what a figure and a table show: whose score, how sure, and beside what.
+
+    panels(records)       tasks, each with a score a model and the simple methods beside it
+    score_table(records)  every record in a row, whatever its metric
+
+Records that differ in nothing but their seed are one score, their mean. A figure shows metrics
+that lie between 0 and 1 with 1 the best; a table shows all.
+"""
+
+import json
+import math
+import statistics
+from typing import NamedTuple
+
+from ettin.files import Json
+from ettin.report.chart import PALETTE
+from ettin.report.collect import number
+from ettin.report.figures import STYLES
+from ettin.report.labels import shortened
+from ettin.report.tables import Column, Table
+
+UNTRAINED = "untrained"
+"""The baseline that each model has of its own: the same shape with random weights."""
+CHANCE = "chance"
+
+_BOUNDED = ("accuracy", "acc", "f1", "ndcg", "mrr", "map", "recall", "precision", "exact_match",
+            "matthews", "spearman", "pearson", "auc")  # fmt: skip
+
+
+class ModelScore(NamedTuple):
+    """The score of one model: its name and colour, the value, one standard error if it is known,
+    and the value of the same model without training if it was measured.
+    """
+
+    model: str
+    color: str
+    value: float
+    error: float | None
+    untrained: float | None
+
+
+class Panel(NamedTuple):
+    """One task: its name, its metric, the scores, and simple methods as (name, value)."""
+
+    task: str
+    metric: str
+    scores: tuple[ModelScore, ...]
+    baselines: tuple[tuple[str, float], ...]
+
+
+def panels(records: tuple[Json, ...]) -> list[Panel]:
+    """Every task whose metric can be drawn, in the order of records; encoders come first."""
+    drawn = sorted(
+        (record for record in records if _can_be_drawn(record)),
+        key=lambda record: (record.get("variant") == "cross", record.get("kind") == "decoder"),
+    )
+    called = model_names(tuple(drawn))
+    order = [(str(record.get("task")), str(record.get("metric"))) for record in records]
+    tasks: dict[tuple[str, str], list[Json]] = {}
+    for record in drawn:
+        tasks.setdefault((str(record["task"]), str(record["metric"])), []).append(record)
+    return [
+        Panel(task, metric, _scores(members, called), _shared_baselines(members))
+        for (task, metric), members in sorted(tasks.items(), key=lambda item: order.index(item[0]))
+    ]
+
+
+def model_names(records: tuple[Json, ...]) -> dict[tuple[str, str], tuple[str, str]]:
+    """What to call each model, and its colour: by its role where every model is one of a suite's
+    and no two have the same, by its name otherwise.
+
+    Args:
+        records: of these models.
+
+    Returns:
+        (name, weights) of a model → what it is called, colour.
+    """
+    roles: dict[tuple[str, str], str | None] = {}
+    for record in records:
+        roles.setdefault(_identity(record), _role(record))
+    if None not in roles.values() and len(set(roles.values())) == len(roles):
+        return {key: (role, STYLES[role].color) for key, role in roles.items() if role}
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for place, key in enumerate(roles):
+        name = shortened(key[0])
+        same = sum(called.partition(" (")[0] == name for called, _ in found.values())
+        found[key] = (f"{name} ({same + 1})" if same else name, PALETTE[place % len(PALETTE)])
+    return found
+
+
+def score_table(records: tuple[Json, ...]) -> Table:
+    """Evaluation results, as the records state them; a column for every baseline that one has."""
+    keys = ("model", "objective", "tag", "task", "metric", "value", "stderr")
+    methods = list(dict.fromkeys(name for record in records for name in _baselines(record)))
+    ends = ("examples", "limit", "seed")
+    columns = [Column(key, key, _three if key in ("value", "stderr") else str) for key in keys]
+    columns += [Column(f"baseline {name}", _said(name), _three) for name in methods]
+    columns += [Column(key, key, _shown_end) for key in ends]
+    rows = [
+        {
+            **{key: record.get(key) for key in keys},
+            **{f"baseline {name}": _baselines(record).get(name) for name in methods},
+            **{key: record.get(key) for key in ends},
+        }
+        for record in records
+    ]
+    notes = ["stderr is one standard error."]
+    if methods:
+        notes.append("Columns of simple methods hold the same metric on the same examples.")
+    if any(record.get("limit") is not None for record in records):
+        notes.append("A record with a limit is a part of its task, and no benchmark's score.")
+    return Table(
+        name="results",
+        title="What they can do, in numbers",
+        note=" ".join(notes),
+        columns=tuple(columns),
+        rows=tuple(rows),
+    )
+
+
+def _can_be_drawn(record: Json) -> bool:
+    value = number(record.get("value"))
+    words = str(record.get("metric")).lower().replace("@", "_").split("_")
+    bounded = any(word in words or str(record.get("metric")) == word for word in _BOUNDED)
+    return value is not None and -1 <= value <= 1 and bounded
+
+
+def _scores(
+    records: list[Json], called: dict[tuple[str, str], tuple[str, str]]
+) -> tuple[ModelScore, ...]:
+    """One score for each model and settings; records of several seeds are one."""
+    groups: dict[str, list[Json]] = {}
+    for record in records:
+        settings = record.get("settings")
+        rest = {key: value for key, value in settings.items() if key not in ("seed", "found")} if (
+            isinstance(settings, dict)
+        ) else None  # fmt: skip
+        key = json.dumps([_identity(record), rest], sort_keys=True, default=str)
+        groups.setdefault(key, []).append(record)
+    return tuple(
+        ModelScore(
+            *called[_identity(members[0])],
+            value=statistics.fmean(float(record["value"]) for record in members),
+            error=_error(members),
+            untrained=_mean([_baselines(record).get(UNTRAINED) for record in members]),
+        )
+        for members in groups.values()
+    )
+
+
+def _error(records: list[Json]) -> float | None:
+    """Over seeds where there are several, else as the record states it."""
+    if len(records) < 2:
+        return number(records[0].get("stderr"))
+    values = [float(record["value"]) for record in records]
+    return statistics.stdev(values) / math.sqrt(len(values))
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _shared_baselines(records: list[Json]) -> tuple[tuple[str, float], ...]:
+    """Simple methods of all records of a task, each value once; chance first."""
+    found: dict[tuple[str, str], float] = {}
+    for record in records:
+        for name, value in _baselines(record).items():
+            if name != UNTRAINED and -1 <= value <= 1:
+                found.setdefault((name, f"{value:.3f}"), value)
+    ordered = sorted(found.items(), key=lambda item: item[0][0] != CHANCE)
+    return tuple((_said(name), value) for (name, _), value in ordered)
+
+
+def _baselines(record: Json) -> dict[str, float]:
+    stated = record.get("baselines")
+    pairs = stated.items() if isinstance(stated, dict) else ()
+    return {str(name): known for name, value in pairs if (known := number(value)) is not None}
+
+
+def _identity(record: Json) -> tuple[str, str]:
+    return str(record.get("model", "a model")), str(record.get("weights", ""))
+
+
+def _role(record: Json) -> str | None:
+    """A model's place in its suite; None for models from elsewhere."""
+    if record.get("tag") is None or record.get("kind") not in ("encoder", "decoder"):
+        return None
+    kind = str(record["kind"])
+    if record.get("variant") == "cross":
+        origin = f" ({record.get('objective')})" if kind == "encoder" else ""
+        kind += f" from {'decoder' if kind == 'encoder' else 'encoder'}{origin}"
+    return kind if kind in STYLES else None
+
+
+def _said(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _three(value: object) -> str:
+    size = number(value)
+    return str(value) if size is None else f"{size:.3f}"
+
+
+def _shown_end(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
