@@ -13,7 +13,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help quickstart test test-slow check docs golden bench clean
+.PHONY: help quickstart test test-slow check docs golden bench bench-scoring clean
 .DEFAULT_GOAL := help
 
 help:
@@ -44,6 +44,9 @@ golden: $(STAMP) ## rewrite the golden files; look at the difference before you 
 
 bench: $(STAMP) ## training speed against stock transformers; goes on where it stopped [QUICK=1] [ARGS=…]
 	$(BIN)/python -m benchmarks.training_speed $(if $(QUICK),--quick) $(ARGS)
+
+bench-scoring: $(STAMP) ## speed of encoders on generative tasks, batched against one by one [ARGS=…]
+	$(BIN)/python -m benchmarks.scoring_speed $(ARGS)
 
 clean: ## remove caches (.venv and everything trained stay)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build

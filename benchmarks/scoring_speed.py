@@ -27,8 +27,8 @@ import transformers
 from benchmarks.speed_results import commit, hardware, spread
 from ettin import files
 from ettin.console import log, set_up_logging
-from ettin.evaluation.scorers import FUTURE_MASKS, EncoderScorer
-from ettin.evaluation.scoring_plan import Pair
+from ettin.evaluation.lm.scorers import FUTURE_MASKS, EncoderScorer
+from ettin.evaluation.lm.scoring_plan import Pair
 from ettin.evaluation.token_probabilities import Surroundings
 from ettin.files import Json
 from ettin.presets import SIZES

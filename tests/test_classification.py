@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from ettin.errors import InputError
-from ettin.evaluation import classification
-from ettin.evaluation.classification import measure, names, settings, sweep
-from ettin.evaluation.classification_data import limited, locate, read_data
-from ettin.evaluation.classification_scores import scores
-from ettin.evaluation.classifier import Classifier
+from ettin.evaluation.classification import family as classification
+from ettin.evaluation.classification.classifier import Classifier
+from ettin.evaluation.classification.data import limited, locate, read_data
+from ettin.evaluation.classification.family import measure, names, settings, sweep
+from ettin.evaluation.classification.scores import scores
 from ettin.evaluation.models import EvaluatedModel, open_model
 from ettin.evaluation.task import Measurement, Request
 from tests.stock_models import save_models

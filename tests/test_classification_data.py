@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from ettin.errors import InputError
-from ettin.evaluation.classification import prefetch
-from ettin.evaluation.classification_data import TaskData, locate, read_data
-from ettin.evaluation.classification_files import read_rows, split_files, write_rows
+from ettin.evaluation.classification.data import TaskData, locate, read_data
+from ettin.evaluation.classification.family import prefetch
+from ettin.evaluation.classification.files import read_rows, split_files, write_rows
 
 PAIRS = [(f"a text {number}", f"{number % 2}") for number in range(200)]
 

@@ -11,8 +11,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from ettin.errors import InputError
-from ettin.evaluation.classifier import Classifier, pooling_of
-from ettin.evaluation.finetuning import Plan, fit, predict, rate_share
+from ettin.evaluation.classification.classifier import Classifier, pooling_of
+from ettin.evaluation.classification.finetuning import Plan, fit, predict, rate_share
 from ettin.evaluation.models import EvaluatedModel, open_model
 from ettin.tokenizer import load_tokenizer
 from tests.stock_models import save_models

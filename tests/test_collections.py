@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ettin.errors import InputError
-from ettin.evaluation.collections import (
+from ettin.evaluation.retrieval.collections import (
     chance,
     fingerprint,
     measured_split,

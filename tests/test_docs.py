@@ -14,7 +14,7 @@ from ettin.arguments import spread
 from ettin.cli import app
 from ettin.console import read_json_lines
 from ettin.errors import InputError
-from ettin.evaluation.samples import samples
+from ettin.evaluation.quick.samples import samples
 from ettin.export import export
 from ettin.numbers import parse_number
 from ettin.presets import BATCH_ROWS, PHASES, SIZES, PhaseRow, Size, phase_values

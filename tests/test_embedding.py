@@ -8,8 +8,8 @@ from datasets import Dataset
 
 from ettin import files
 from ettin.errors import InputError
-from ettin.evaluation import embedding
 from ettin.evaluation.models import EvaluatedModel, open_model
+from ettin.evaluation.retrieval import embedding
 from tests.stock_models import save_models
 
 TEXTS = ["mabo", "keli tado mabo senu vi ronapi", "tado senu"]

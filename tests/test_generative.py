@@ -11,9 +11,9 @@ import huggingface_hub.constants
 import pytest
 
 from ettin.errors import InputError
-from ettin.evaluation import generative
-from ettin.evaluation.lm_files import find_local_data, read_rows, write_rows
-from ettin.evaluation.lm_tasks import build, task_manager
+from ettin.evaluation.lm import family as generative
+from ettin.evaluation.lm.files import find_local_data, read_rows, write_rows
+from ettin.evaluation.lm.tasks import build, task_manager
 from ettin.evaluation.models import open_model
 from ettin.evaluation.task import Measurement, Request
 from tests.conftest import made_up_text

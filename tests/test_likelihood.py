@@ -12,14 +12,14 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from ettin.errors import InputError
-from ettin.evaluation.likelihood import Decoder, Encoder, decoder_tokenizer, language_model
+from ettin.evaluation.lm.likelihood import Decoder, Encoder, decoder_tokenizer, language_model
 from ettin.evaluation.models import EvaluatedModel, open_model
 from ettin.evaluation.task import Request
 from ettin.tokenizer import load_tokenizer
 from tests.conftest import made_up_text
 from tests.stock_models import save_models
+from tests.tolerances import SCORE
 
-SCORE = 1e-4
 REQUEST = Request(
     data=None, offline=True, limit=None, seed=None, mode="ettin", preset="quick", pooling=None,
     batch_tokens=2048, device="cpu", out=Path("results"),

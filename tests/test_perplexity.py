@@ -14,21 +14,21 @@ from ettin.data.corpus import Corpus
 from ettin.data.prepare import prepare
 from ettin.data.sources import Source
 from ettin.errors import InputError
-from ettin.evaluation import perplexity
-from ettin.evaluation.held_out import TextReader, text_tokenizer
 from ettin.evaluation.models import EvaluatedModel, open_model
-from ettin.evaluation.quick_data import Document
+from ettin.evaluation.quick.data import Document
 from ettin.evaluation.task import Measurement, Request
-from ettin.evaluation.token_probabilities import (
-    Surroundings,
-    log_probabilities,
-    surroundings_of,
-)
-from ettin.evaluation.windows import (
+from ettin.evaluation.text import family as perplexity
+from ettin.evaluation.text.held_out import TextReader, text_tokenizer
+from ettin.evaluation.text.windows import (
     ask_alone,
     ask_everything,
     ask_masked,
     draw_places,
+)
+from ettin.evaluation.token_probabilities import (
+    Surroundings,
+    log_probabilities,
+    surroundings_of,
 )
 from ettin.objectives import Vocabulary
 from ettin.tokenizer import load_tokenizer

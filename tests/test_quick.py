@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ettin.errors import InputError
-from ettin.evaluation import quick
 from ettin.evaluation.models import EvaluatedModel, open_model
-from ettin.evaluation.quick_model import features, likelihoods, load, untrained
-from ettin.evaluation.quick_scores import (
+from ettin.evaluation.quick import family as quick
+from ettin.evaluation.quick.model import features, likelihoods, load, untrained
+from ettin.evaluation.quick.scores import (
     bm25,
     gains,
     mean_of,

@@ -10,7 +10,7 @@ import pytest
 
 from ettin.data.corpus import Corpus
 from ettin.errors import InputError
-from ettin.evaluation.quick_data import (
+from ettin.evaluation.quick.data import (
     CHOICES,
     NO_FOLDER,
     continuations,
@@ -20,7 +20,7 @@ from ettin.evaluation.quick_data import (
     spread,
     text_of,
 )
-from ettin.evaluation.quick_pairs import pairs_of
+from ettin.evaluation.quick.pairs import pairs_of
 from ettin.tokenizer import load_tokenizer
 from tests.python_corpus import PACKAGES, prepared, write_packages, write_prose
 

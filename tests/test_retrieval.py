@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from ettin.errors import InputError
-from ettin.evaluation import benchmark, collections, mteb_tasks, retrieval, training_pairs
 from ettin.evaluation.models import EvaluatedModel, open_model
+from ettin.evaluation.retrieval import benchmark, collections, mteb_tasks, training_pairs
+from ettin.evaluation.retrieval import family as retrieval
 from ettin.evaluation.task import Measurement, Request
 from ettin.tokenizer import load_tokenizer
 from tests.stock_models import CLASSES, SMALL

@@ -7,7 +7,7 @@ import pytest
 
 from ettin.data.corpus import Corpus
 from ettin.errors import InputError
-from ettin.evaluation.samples import passages, samples
+from ettin.evaluation.quick.samples import passages, samples
 from ettin.export import export
 from ettin.training.trainer import train
 from tests.recipes import tiny_recipe

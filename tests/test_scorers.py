@@ -7,13 +7,12 @@ import torch
 import transformers
 
 from ettin.errors import InputError
-from ettin.evaluation.heads import gathered_logits
-from ettin.evaluation.scorers import MODES, Answer, EncoderScorer
-from ettin.evaluation.scoring_plan import Pair, planned
+from ettin.evaluation.lm.heads import gathered_logits
+from ettin.evaluation.lm.scorers import MODES, Answer, EncoderScorer
+from ettin.evaluation.lm.scoring_plan import Pair, planned
 from ettin.evaluation.token_probabilities import Surroundings
 from tests.stock_models import stock
-
-SCORE = 1e-4
+from tests.tolerances import SCORE
 
 BEGIN, END, PAD, MASK = 0, 1, 2, 3
 SPECIAL = Surroundings((BEGIN,), (END,), MASK)

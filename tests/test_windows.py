@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from ettin.evaluation.models import EvaluatedModel
+from ettin.evaluation.text.windows import context_length, windows
 from ettin.evaluation.token_probabilities import ratio_error
-from ettin.evaluation.windows import context_length, windows
 
 
 @given(some.integers(0, 300), some.integers(1, 50), some.integers(1, 50))

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from ettin.errors import InputError
-from ettin.evaluation import winogender
+from ettin.evaluation.bias import family as winogender
+from ettin.evaluation.bias.data import Sentence, read_sentences
+from ettin.evaluation.bias.pronouns import GENDERS, variants
+from ettin.evaluation.bias.rule import Judgement, changed, judge
 from ettin.evaluation.models import EvaluatedModel, open_model
-from ettin.evaluation.pronouns import GENDERS, variants
 from ettin.evaluation.task import Request
-from ettin.evaluation.winogender_data import Sentence, read_sentences
-from ettin.evaluation.winogender_rule import Judgement, changed, judge
 from tests.stock_models import save_models
 from tests.word_tokenizer import with_fixed_probabilities
 

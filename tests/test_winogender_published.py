@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from ettin.evaluation.models import open_model
-from ettin.evaluation.pronouns import FORMS, GENDERS, Gender
-from ettin.evaluation.task import Request
-from ettin.evaluation.winogender_data import Sentence
-from ettin.evaluation.winogender_published import (
+from ettin.evaluation.bias.data import Sentence
+from ettin.evaluation.bias.pronouns import FORMS, GENDERS, Gender
+from ettin.evaluation.bias.published import (
     class_masses,
     combined,
     decoder_scores,
@@ -20,6 +18,8 @@ from ettin.evaluation.winogender_published import (
     measure,
     prediction,
 )
+from ettin.evaluation.models import open_model
+from ettin.evaluation.task import Request
 from tests.stock_models import save_models
 from tests.word_tokenizer import with_fixed_probabilities
 

@@ -21,3 +21,6 @@ STANDARD_ERRORS = 4.0
 
 GOLDEN_LOSS = 3e-4
 """Nats between a short training curve and the recorded one, other machines' kernels included."""
+
+SCORE = 1e-4
+"""A sum of log-probabilities in fp32 against the same with other rows beside it in the batch."""

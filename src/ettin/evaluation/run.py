@@ -18,7 +18,7 @@ from ettin import files
 from ettin.console import Progress, duration, log, logged_to, progress
 from ettin.errors import InputError
 from ettin.evaluation.models import EvaluatedModel, open_model
-from ettin.evaluation.samples import samples
+from ettin.evaluation.quick.samples import samples
 from ettin.evaluation.task import Measurement, Request, Task
 from ettin.evaluation.tasks import SEEDED, family_module
 from ettin.files import Json

@@ -1,0 +1,1 @@
+"""Fine-tuning on GLUE-like tasks, from the pre-trained head of both kinds."""
