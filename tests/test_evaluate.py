@@ -54,6 +54,7 @@ def test_groups_tasks_and_folders_are_read(tmp_path: Path) -> None:
     assert problems == []
     names = [task.full_name for task in tasks]
     assert len([name for name in names if name.startswith("lm/")]) == 11
+    assert parse_tasks("blimp", data=None)[0] == [Task("lm", "blimp")]
     assert names.count("lm/piqa") == 1
     assert tasks[-1] == Task("retrieval", "cisi", tmp_path / "retrieval" / "cisi")
     assert parse_tasks("retrieval", data=tmp_path)[0] == [Task("retrieval", "cisi")]
@@ -79,10 +80,10 @@ def test_a_record_is_whole_and_is_not_made_twice(
     models: Path, corpus_directory: Path, tmp_path: Path, told: Any
 ) -> None:
     request = request_for(tmp_path / "results", corpus_directory)
-    wheres = [str(models / kind) for kind in ("encoder", "decoder")]
+    wheres = [str(models / "decoder")]
     first = measure(wheres, [TEXT], request)
     assert first.failures == []
-    assert [record["kind"] for record in first.records] == ["encoder", "decoder"]
+    assert [record["kind"] for record in first.records] == ["decoder"]
     for record in first.records:
         stored = files.read_json(Path(record["path"]))
         assert Record.model_validate(stored).task == "text/perplexity"

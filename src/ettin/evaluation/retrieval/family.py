@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ettin import files
-from ettin.errors import InputError
+from ettin.errors import InputError, nearest
 from ettin.evaluation.models import EvaluatedModel
 from ettin.evaluation.retrieval import benchmark, collections, embedding, mteb_tasks, training_pairs
 from ettin.evaluation.retrieval.mteb_tasks import Results
