@@ -7,7 +7,8 @@ import pytest
 from ettin.errors import InputError
 from ettin.evaluation.classification.data import TaskData, locate, read_data
 from ettin.evaluation.classification.family import prefetch
-from ettin.evaluation.classification.files import read_rows, split_files, write_rows
+from ettin.evaluation.classification.files import read_rows, split_files
+from ettin.evaluation.rows import write_json_rows
 
 PAIRS = [(f"a text {number}", f"{number % 2}") for number in range(200)]
 
@@ -36,7 +37,7 @@ def test_every_format_gives_the_same_rows(tmp_path):
     quoted = table(
         tmp_path / "b.csv", ["sentence,label\r", '"an ""odd\u2028 text",1\r', "plain,0\r"]
     )
-    write_rows(tmp_path / "c.jsonl.gz", rows)
+    write_json_rows(tmp_path / "c.jsonl.gz", rows)
     assert read_rows(plain) == read_rows(quoted) == read_rows(tmp_path / "c.jsonl.gz") == rows
 
 

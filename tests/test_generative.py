@@ -12,9 +12,10 @@ import pytest
 
 from ettin.errors import InputError
 from ettin.evaluation.lm import family as generative
-from ettin.evaluation.lm.files import find_local_data, read_rows, write_rows
+from ettin.evaluation.lm.files import find_local_data, read_rows
 from ettin.evaluation.lm.tasks import build, task_manager
 from ettin.evaluation.models import open_model
+from ettin.evaluation.rows import write_json_rows
 from ettin.evaluation.task import Measurement, Request
 from tests.conftest import made_up_text
 from tests.stock_models import save_models
@@ -46,7 +47,7 @@ def piqa_rows(count: int) -> list[dict]:
 
 
 def piqa(tmp_path: Path, rows: list[dict], *, split: str = "validation") -> Path:
-    write_rows(tmp_path / "lm_eval" / "piqa" / f"{split}.jsonl.gz", rows)
+    write_json_rows(tmp_path / "lm_eval" / "piqa" / f"{split}.jsonl.gz", rows)
     return tmp_path
 
 
@@ -140,7 +141,7 @@ def test_a_column_that_the_prompt_names_must_be_there(folder, tmp_path):
     ],
 )
 def test_what_functions_and_nested_columns_need_must_be_there(name, row, missing, folder, tmp_path):
-    write_rows(tmp_path / "lm_eval" / name / "validation.jsonl.gz", [row])
+    write_json_rows(tmp_path / "lm_eval" / name / "validation.jsonl.gz", [row])
     with pytest.raises(InputError, match=missing):
         measured(folder, "decoder", name, tmp_path)
 
@@ -167,13 +168,13 @@ def test_data_that_are_not_there_or_hold_nothing_are_told(folder, tmp_path):
     empty.write_text('{"goal": 1}\n[1]\n')
     with pytest.raises(InputError, match="line 2: expected an object, found list"):
         measured(folder, "decoder", "piqa", tmp_path)
-    write_rows(empty.with_suffix(".jsonl.gz"), piqa_rows(2))
+    write_json_rows(empty.with_suffix(".jsonl.gz"), piqa_rows(2))
     with pytest.raises(InputError, match="two files for the split 'validation'"):
         measured(folder, "decoder", "piqa", tmp_path)
 
 
 def test_a_task_may_have_its_own_folder(folder, tmp_path):
-    write_rows(tmp_path / "mine" / "validation_small.jsonl.gz", piqa_rows(4))
+    write_json_rows(tmp_path / "mine" / "validation_small.jsonl.gz", piqa_rows(4))
     found = measured(folder, "decoder", "piqa", tmp_path / "nothing", path=tmp_path / "mine")
     assert found.examples == 4
 
@@ -191,7 +192,7 @@ def test_other_layouts_of_known_tasks_are_known_by_their_columns(name, folder, t
     place = "lambada" if name == "lambada_openai" else name
     split = "test" if name in {"lambada_openai", "wsc273"} else "validation"
     rows = [OTHER_LAYOUTS[name], OTHER_LAYOUTS[name]]
-    write_rows(tmp_path / "lm_eval" / place / f"{split}.jsonl.gz", rows)
+    write_json_rows(tmp_path / "lm_eval" / place / f"{split}.jsonl.gz", rows)
     for kind in ("encoder", "decoder"):
         found = measured(folder, kind, name, tmp_path)
         assert found.metric == {"hellaswag": "acc_norm", "triviaqa": "exact_match"}.get(name, "acc")
@@ -216,7 +217,7 @@ def test_blimp_is_the_mean_of_its_parts(folder, tmp_path):
         {"sentence_good": words(n, 5), "sentence_bad": words(n + 700, 5), "UID": part}
         for n, part in enumerate(parts * 2)
     ]
-    write_rows(tmp_path / "lm_eval" / "blimp" / "all.jsonl.gz", rows)
+    write_json_rows(tmp_path / "lm_eval" / "blimp" / "all.jsonl.gz", rows)
     found = measured(folder, "encoder", "blimp", tmp_path)
     assert len(parts) == 67
     assert found.examples == 134
@@ -228,7 +229,7 @@ def test_blimp_is_the_mean_of_its_parts(folder, tmp_path):
     assert found.metrics["acc"].stderr == pytest.approx(sum(e**2 for e in errors) ** 0.5 / 67)
     limited = measured(folder, "encoder", "blimp", tmp_path, limit=70)
     assert limited.examples == 70
-    write_rows(tmp_path / "lm_eval" / "blimp" / "all.jsonl.gz", rows[:60])
+    write_json_rows(tmp_path / "lm_eval" / "blimp" / "all.jsonl.gz", rows[:60])
     with pytest.raises(InputError, match="no row with UID"):
         measured(folder, "encoder", "blimp", tmp_path)
 
@@ -256,8 +257,8 @@ def test_without_a_network_the_hub_is_a_mistake_that_names_the_way_out(monkeypat
 
 def test_what_is_written_is_read_again_and_bytes_are_the_same(tmp_path):
     rows = [*piqa_rows(3), {"goal": "a\u2028b\x85"}]
-    write_rows(tmp_path / "a" / "test.jsonl.gz", rows)
-    write_rows(tmp_path / "b" / "test.jsonl.gz", rows)
+    write_json_rows(tmp_path / "a" / "test.jsonl.gz", rows)
+    write_json_rows(tmp_path / "b" / "test.jsonl.gz", rows)
     assert read_rows(tmp_path / "a" / "test.jsonl.gz") == rows
     found = [find_local_data("piqa", data=None, path=tmp_path / each) for each in "ab"]
     assert found[0] is not None

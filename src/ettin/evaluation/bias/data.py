@@ -25,6 +25,7 @@ from pathlib import Path
 from ettin import files
 from ettin.errors import InputError
 from ettin.evaluation.bias.pronouns import CASES, FORMS, GENDERS, Case, Gender, cases_of
+from ettin.evaluation.rows import read_json_rows, text_of
 from ettin.files import Json
 
 HUB = "oskarvanderwal/winogender"
@@ -189,18 +190,11 @@ def _read_jsonl(folder: Path, name: str) -> list[Json]:
     path = _jsonl(folder, name)
     if path is None:
         raise InputError(f"{folder} holds no winogender_{name}.jsonl")
-    rows = []
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(dict(json.loads(line)))
-            except ValueError as error:
-                raise InputError(f"{path}, line {number}: no JSON object: {error}") from error
-    return rows
+    return list(read_json_rows(path))
 
 
 def _read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    reader = csv.DictReader(io.StringIO(_text(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
+    reader = csv.DictReader(io.StringIO(text_of(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
     rows = list(reader)
     _check_columns(rows, columns, where=path)
     return rows

@@ -29,7 +29,6 @@ from ettin.evaluation.classification.data import (
     locate,
     read_data,
 )
-from ettin.evaluation.classification.files import write_rows
 from ettin.evaluation.classification.finetuning import (
     BATCH_SIZE,
     BETAS,
@@ -55,6 +54,7 @@ from ettin.evaluation.classification.tuning import (
     within,
 )
 from ettin.evaluation.models import EvaluatedModel
+from ettin.evaluation.rows import write_json_rows
 from ettin.evaluation.task import Measurement, Request
 from ettin.files import Json
 from ettin.records import file_name
@@ -285,4 +285,4 @@ def prefetch(name: str, out: Path) -> None:
         with files.staging(folder) as partial:
             for split, rows in splits.items():
                 stem = "dev_mismatched" if split == "mismatched" else split
-                write_rows(partial / f"{stem}.jsonl.gz", rows)
+                write_json_rows(partial / f"{stem}.jsonl.gz", rows)

@@ -5,15 +5,13 @@ as RFC 4180 has it; `.jsonl` holds an object a line. `.gz` may follow any of the
 """
 
 import csv
-import gzip
 import io
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ettin import files
 from ettin.errors import InputError, nearest
+from ettin.evaluation.rows import read_json_rows, text_of
 
 Row = dict[str, Any]
 
@@ -74,25 +72,14 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         InputError: it cannot be read as what its name says, with the line.
     """
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = raw.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
     ending = _stem_and_ending(path)[1]
-    # Not splitlines(): U+2028 and U+0085 stand inside texts.
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
     if ending == ".jsonl":
-        return list(_objects(lines, path))
+        return list(read_json_rows(path))
+    text = text_of(path)
     if ending == ".tsv":
+        lines = (line.removesuffix("\r") for line in text.split("\n"))
         return list(_records((line.split("\t") for line in lines if line), path))
     return list(_records((row for row in csv.reader(io.StringIO(text, newline="")) if row), path))
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as `.jsonl.gz`; the same rows give the same bytes."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    files.write_atomic(path, gzip.compress(text.encode(), mtime=0))
 
 
 def _records(rows: Iterator[list[str]], path: Path) -> Iterator[Row]:
@@ -104,16 +91,3 @@ def _records(rows: Iterator[list[str]], path: Path) -> Iterator[Row]:
                 f"columns ({', '.join(header)})"
             )
         yield dict(zip(header, row, strict=True))
-
-
-def _objects(lines: list[str], path: Path) -> Iterator[Row]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: expected an object with columns")
-        yield row

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from ettin.errors import InputError, nearest
-from ettin.evaluation.lm.files import FOLDER, find_local_data, write_rows
+from ettin.evaluation.lm.files import FOLDER, find_local_data
 from ettin.evaluation.lm.scorers import MODES
 from ettin.evaluation.lm.tasks import Built, build
 from ettin.evaluation.models import EvaluatedModel
+from ettin.evaluation.rows import write_json_rows
 from ettin.evaluation.task import Measurement, Request
 from ettin.files import Json
 from ettin.records import Score
@@ -144,7 +145,7 @@ def prefetch(name: str, out: Path) -> None:
     for task in built.tasks.values():
         split = str(task.config.test_split or task.config.validation_split)
         rows += [dict(row) for row in task.dataset[split]]
-    write_rows(out / FOLDER / name / f"{split}.jsonl.gz", rows)
+    write_json_rows(out / FOLDER / name / f"{split}.jsonl.gz", rows)
 
 
 def _metrics(name: str, built: Built, results: Json, samples: Json) -> dict[str, Score]:

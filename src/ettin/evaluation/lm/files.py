@@ -6,14 +6,13 @@ Splits are `train`, `validation`, `test`; a suffix says more about one (`validat
 paradigms of BLiMP lie in one file of any name, told apart by `UID`.
 """
 
-import gzip
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ettin import files
 from ettin.errors import InputError, nearest
+from ettin.evaluation.rows import read_json_rows
 from ettin.files import Json
 
 FOLDER = "lm_eval"
@@ -92,13 +91,7 @@ def read_rows(path: Path) -> list[Json]:
     Raises:
         InputError: a line is no JSON object, or there is none at all.
     """
-    opened = gzip.open if path.suffix == ".gz" else Path.open
-    rows: list[Json] = []
-    with opened(path, "rb") as file:
-        # Split at line feeds alone: JSON strings may hold characters that Python calls line ends.
-        for number, line in enumerate(file.read().split(b"\n"), start=1):
-            if line.strip():
-                rows.append(_parsed(line, path, number))
+    rows = list(read_json_rows(path))
     if not rows:
         raise InputError(f"{path} is empty: a split needs at least one example")
     return rows
@@ -108,23 +101,6 @@ def common_columns(rows: Sequence[Json]) -> list[str]:
     """Columns that every row has, in the order of the first; others would be filled with nulls."""
     shared = set(rows[0]).intersection(*rows[1:])
     return [column for column in rows[0] if column in shared]
-
-
-def write_rows(path: Path, rows: Iterable[Json]) -> None:
-    """Write a `.jsonl.gz` that `read_rows` reads; equal rows give equal bytes."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(path, gzip.compress(text.encode(), mtime=0))
-
-
-def _parsed(line: bytes, path: Path, number: int) -> Json:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{path}, line {number}: no JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise InputError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
-    return row
 
 
 def _folder_in(data: Path, name: str) -> Path:

@@ -11,7 +11,6 @@ Judgements above 0 are relevant, and their number is the gain. Nothing is guesse
 not there, or is there twice, is refused.
 """
 
-import contextlib
 import gzip
 import json
 import math
@@ -19,10 +18,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ettin import files
 from ettin.errors import InputError
+from ettin.evaluation.rows import opened, read_json_rows
 from ettin.files import Json
 
 DESCRIPTION = "collection.json"
@@ -222,29 +222,11 @@ def _rows_file(folder: Path, name: str) -> Path:
     raise InputError(f"{folder} holds no {name}.jsonl or {name}.jsonl.gz (it holds {present})")
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[str]]:
-    # Only "\n" ends a line: other separators occur inside JSON strings.
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8", newline="\n") as file:
-            yield file
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-
-
 def _rows(path: Path) -> Iterator[tuple[str, Json]]:
-    with _opened(path) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}, line {number}: not JSON ({error})") from error
-            if not isinstance(row, dict) or not isinstance(row.get("_id"), str | int):
-                raise InputError(f"{path}, line {number}: expected an object with an _id")
-            yield str(row["_id"]), row
+    for number, row in enumerate(read_json_rows(path), start=1):
+        if not isinstance(row.get("_id"), str | int):
+            raise InputError(f"{path}, object {number}: expected an object with an _id")
+        yield str(row["_id"]), row
 
 
 def _text(path: Path, identifier: str, row: Json, column: str) -> str:
@@ -261,7 +243,7 @@ def _judgements(
     path: Path, *, queries: set[str], documents: set[str], empty: set[str]
 ) -> Judgements:
     found: Judgements = {}
-    with _opened(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             fields = line.rstrip("\r\n").split("\t")
             if fields == [""]:
