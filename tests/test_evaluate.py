@@ -133,6 +133,21 @@ def test_one_failing_task_leaves_the_others(
     assert all(failure.by_caller for failure in outcome.failures)
 
 
+def test_samples_of_models_from_elsewhere_are_left_out_and_no_failure(
+    models: Path, corpus_directory: Path, tmp_path: Path, told: Any
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    files.write_json(other / "config.json", {"architectures": ["LlamaForCausalLM"]})
+    (other / "model.safetensors").write_bytes(b"x")
+    request = request_for(tmp_path / "results", corpus_directory)
+    wheres = [str(other), str(models / "decoder")]
+    outcome = measure(wheres, [Task("quick", "samples")], request)
+    assert outcome.failures == []
+    assert [record["model"] for record in outcome.records] == ["decoder"]
+    assert "other: samples are made of ettin's exports alone" in told.text
+
+
 def test_models_that_are_none_are_refused_with_the_reason(models: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "pickled").mkdir()

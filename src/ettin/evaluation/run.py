@@ -18,7 +18,7 @@ from ettin import files
 from ettin.console import Progress, duration, log, logged_to, progress
 from ettin.errors import InputError
 from ettin.evaluation.models import EvaluatedModel, open_model
-from ettin.evaluation.quick.samples import samples
+from ettin.evaluation.quick.samples import can_show, samples
 from ettin.evaluation.task import Measurement, Request, Task
 from ettin.evaluation.tasks import SEEDED, family_module
 from ettin.files import Json
@@ -92,10 +92,13 @@ def evaluate(
                 asked = dataclasses.replace(
                     request, seed=seed, path=task.path, advance=_advance(shown, place, model, task)
                 )
-                with _kept(failures, where, task):
-                    records.append(
-                        _record(model, task, asked, log_samples=log_samples, command=command)
-                    )
+                if task.full_name == SAMPLES and not can_show(model.config):
+                    log.info("%s: samples are made of ettin's exports alone", model.name)
+                else:
+                    with _kept(failures, where, task):
+                        records.append(
+                            _record(model, task, asked, log_samples=log_samples, command=command)
+                        )
                 shown.update(place + 1, f"{model.name} {task.full_name}")
     return Outcome(records, failures)
 

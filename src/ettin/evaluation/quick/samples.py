@@ -89,6 +89,11 @@ def samples(model: Path, *, corpus_path: Path, out: Path, command: list[str]) ->
     return {**result, "path": str((folder / "samples.json").absolute())}
 
 
+def can_show(config: Json) -> bool:
+    """Whether a model may have the corpus's tokens: one of the two classes that we export."""
+    return config.get("model_type") in _AUTO_CLASSES
+
+
 def passages(corpus: Corpus, *, count: int) -> list[Passage]:
     """Beginnings of held-out documents that are long enough, spread over the sources."""
     found: list[Passage] = []
