@@ -14,6 +14,7 @@ from ettin.arguments import spread
 from ettin.cli import app
 from ettin.console import read_json_lines
 from ettin.errors import InputError
+from ettin.evaluation.models import open_model
 from ettin.evaluation.quick.samples import samples
 from ettin.export import export
 from ettin.numbers import parse_number
@@ -188,7 +189,10 @@ def made(corpus_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     export(str(model), out=out / "converted", objective="clm", dtype="float32", command=[])
     for name in ("encoder", "decoder"):
         samples(
-            out / "exports" / name, corpus_path=corpus_directory, out=out / "results", command=[]
+            open_model(str(out / "exports" / name)),
+            corpus_path=corpus_directory,
+            out=out / "results",
+            command=[],
         )
     make_report([out / "encoder", out / "results"], out=out / "report", command=[])
     return out

@@ -1,12 +1,14 @@
 """The program around the tasks: names, records, failures, and no network when told."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from ettin import files
 from ettin.errors import InputError
@@ -177,6 +179,44 @@ def test_kinds_follow_from_architectures(tmp_path: Path) -> None:
     files.write_json(folder / "config.json", {"architectures": ["ViTForImageClassification"]})
     with pytest.raises(InputError, match="neither a masked nor a causal"):
         open_model(str(folder))
+
+
+def test_another_window_or_tokenizer_is_another_record(
+    models: Path, corpus_directory: Path, tmp_path: Path
+) -> None:
+    """Weights are not all that a model is: its configuration and tokenizer count, too."""
+    copy = tmp_path / "model"
+    shutil.copytree(models / "decoder", copy)
+    request = request_for(tmp_path / "results", corpus_directory)
+    measure([str(copy)], [TEXT], request)
+    config = files.read_json(copy / "config.json")
+    files.write_json(copy / "config.json", {**config, "local_attention": 4, "sliding_window": 2})
+    measure([str(copy)], [TEXT], request)
+    values = {files.read_json(path)["value"] for path in (tmp_path / "results").rglob("*.json")}
+    assert len(values) == 2
+
+
+def test_a_language_model_head_that_would_be_random_is_refused(
+    models: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "headless"
+    shutil.copytree(models / "encoder", copy)
+    weights = load_file(copy / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
+    save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"no weights for head\.dense\.weight"):
+        open_model(str(copy)).load_language_model()
+    files.write_json(copy / "config.json", {"architectures": ["ElectraForPreTraining"]})
+    with pytest.raises(InputError, match="neither a masked nor a causal"):
+        assert open_model(str(copy)).kind
+
+
+def test_an_objective_that_a_model_does_not_state_can_be_told(models: Path) -> None:
+    where = str(models / "encoder")
+    assert open_model(where).answer_offset == 0
+    assert open_model(where, objective="mntp").answer_offset == 1
+    with pytest.raises(InputError, match="is an encoder"):
+        assert open_model(where, objective="clm").kind
 
 
 def test_names_stay_inside_their_folder() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from ettin.data.corpus import Corpus
 from ettin.errors import InputError
+from ettin.evaluation.models import open_model
 from ettin.evaluation.quick.samples import passages, samples
 from ettin.export import export
 from ettin.training.trainer import train
@@ -25,7 +26,7 @@ def exports(corpus_directory, tmp_path_factory) -> Path:
 
 
 def look(exports: Path, name: str, corpus: Path, out: Path) -> dict:
-    return samples(exports / name, corpus_path=corpus, out=out, command=["test"])
+    return samples(open_model(str(exports / name)), corpus_path=corpus, out=out, command=["test"])
 
 
 def test_an_encoder_fills_masked_tokens_of_held_out_text(exports, corpus_directory, tmp_path):
@@ -70,4 +71,9 @@ def test_passages_are_beginnings_of_held_out_documents(corpus_directory):
 
 def test_a_directory_that_is_no_model_is_refused(corpus_directory, tmp_path):
     with pytest.raises(InputError, match=r"config\.json"):
-        samples(tmp_path, corpus_path=corpus_directory, out=tmp_path / "out", command=[])
+        samples(
+            open_model(str(tmp_path)),
+            corpus_path=corpus_directory,
+            out=tmp_path / "out",
+            command=[],
+        )

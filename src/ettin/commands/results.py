@@ -35,6 +35,10 @@ def evaluate(
         int | None, typer.Option(min=1, help="At most so many examples of a task.")
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of fine-tuning; one record each.")] = "21",
+    objective: Annotated[
+        str | None,
+        typer.Option(help="mntp or mlm, for encoders that do not say how they were trained."),
+    ] = None,
     mode: Annotated[
         str, typer.Option(help="How encoders score: ettin, pll or pll_within_word.")
     ] = "ettin",
@@ -82,6 +86,7 @@ def evaluate(
         seeds=counts("--seeds", seeds),
         log_samples=log_samples,
         command=command_line(),
+        objective=objective and one_of("--objective", objective, ("mlm", "clm", "mntp")),
     )
     failed = [dataclasses.asdict(each) for each in outcome.failures]
     failed += [{"model": None, "task": None, "reason": each} for each in problems]

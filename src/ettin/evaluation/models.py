@@ -19,8 +19,11 @@ from ettin.files import Json
 from ettin.records import Kind
 
 _KINDS: dict[str, Kind] = {"ForMaskedLM": "encoder", "ForCausalLM": "decoder"}
-_LM_HEADS: dict[str, Kind] = {"LMHeadModel": "decoder", "ForPreTraining": "encoder"}
+_LM_HEADS: dict[str, Kind] = {"LMHeadModel": "decoder", "BertForPreTraining": "encoder"}
 """Older names of the same: GPT-2's, and that of BERT's original checkpoints."""
+_BESIDE_WEIGHTS = ("config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.*",
+                   "merges.txt", "*.model")  # fmt: skip
+"""What else decides how a model answers."""
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -34,6 +37,7 @@ class EvaluatedModel:
         name: its directory's name, or its hub id.
         revision: the commit on the hub; None for directories.
         config: its `config.json`.
+        stated_objective: what the caller says that it was trained with; wins over the config.
     """
 
     where: str
@@ -41,6 +45,7 @@ class EvaluatedModel:
     name: str
     revision: str | None
     config: Json
+    stated_objective: str | None = None
 
     @cached_property
     def kind(self) -> Kind:
@@ -57,7 +62,7 @@ class EvaluatedModel:
     def objective(self) -> str:
         """`mlm`, `clm` or `mntp`; by its kind where it does not say."""
         by_kind = "clm" if self.kind == "decoder" else "mlm"
-        stated = str(self.described.get("objective", by_kind))
+        stated = self.stated_objective or str(self.described.get("objective", by_kind))
         # A converted model keeps what it was trained with, which is not how it is read now.
         return stated if (stated == "clm") == (self.kind == "decoder") else by_kind
 
@@ -74,6 +79,14 @@ class EvaluatedModel:
             digest.update(files.fingerprint_file(path).encode())
         return digest.hexdigest()
 
+    @cached_property
+    def surroundings(self) -> str:
+        """Fingerprint of its configuration and its tokenizer's files, 32 hexadecimal digits."""
+        paths = {path for pattern in _BESIDE_WEIGHTS for path in self.path.glob(pattern)}
+        return files.fingerprint(
+            [[path.name, files.fingerprint_file(path)] for path in sorted(paths)]
+        )
+
     def load(self, head: str, **settings: Any) -> Any:
         """The stock `transformers` model with a head, fp32 unless told, in evaluation mode.
 
@@ -81,6 +94,9 @@ class EvaluatedModel:
             head: the part of an auto class's name, such as `ForMaskedLM` or
                 `ForSequenceClassification`.
             settings: passed to `from_pretrained`.
+
+        Raises:
+            InputError: a weight is missing, which `transformers` would draw at random.
         """
         import torch
         import transformers
@@ -88,7 +104,14 @@ class EvaluatedModel:
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         auto = getattr(transformers, f"AutoModel{head}")
         settings = {"dtype": torch.float32, "local_files_only": True, **settings}
-        return auto.from_pretrained(self.path, **settings).eval()
+        model, report = auto.from_pretrained(self.path, output_loading_info=True, **settings)
+        lacking = sorted({*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])})
+        if lacking:
+            raise InputError(
+                f"{self.where} has no weights for {', '.join(lacking[:4])}; they would be random. "
+                "Give a model that was saved with its language-model head"
+            )
+        return model.eval()
 
     def load_language_model(self, **settings: Any) -> Any:
         """The model with the head that it was trained with."""
@@ -108,15 +131,21 @@ class EvaluatedModel:
             raise InputError(f"{self.where} has no tokenizer: {error}") from error
 
 
-def open_model(where: str) -> EvaluatedModel:
+def open_model(where: str, *, objective: str | None = None) -> EvaluatedModel:
     """Find a model: an existing directory wins, then a hub id with an optional @revision.
+
+    Args:
+        where: directory or hub id.
+        objective: what it was trained with, where it does not say so itself.
 
     Raises:
         InputError: neither, or a directory without config.json or safetensors.
     """
     path = Path(where)
     if path.exists():
-        return _opened(where, path.absolute(), name=path.absolute().name, revision=None)
+        return _opened(
+            where, path.absolute(), name=path.absolute().name, revision=None, objective=objective
+        )
     identifier, _, revision = where.removeprefix("hf:").partition("@")
     if identifier.count("/") != 1:
         beside = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -131,10 +160,12 @@ def open_model(where: str) -> EvaluatedModel:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"cannot get {where} from the hub: {reason}") from error
-    return _opened(where, found, name=identifier, revision=found.name)
+    return _opened(where, found, name=identifier, revision=found.name, objective=objective)
 
 
-def _opened(where: str, path: Path, *, name: str, revision: str | None) -> EvaluatedModel:
+def _opened(
+    where: str, path: Path, *, name: str, revision: str | None, objective: str | None
+) -> EvaluatedModel:
     if not (path / "config.json").is_file():
         raise InputError(
             f"{where} holds no config.json: evaluations load Hugging Face directories; make one "
@@ -142,8 +173,10 @@ def _opened(where: str, path: Path, *, name: str, revision: str | None) -> Evalu
         )
     if not any(path.glob("*.safetensors")):
         raise InputError(f"{where} holds no safetensors; pickled weights are never read")
-    model = EvaluatedModel(where, path, name, revision, files.read_json(path / "config.json"))
-    assert model.kind
+    config = files.read_json(path / "config.json")
+    model = EvaluatedModel(where, path, name, revision, config, objective)
+    if (objective == "clm") != (model.kind == "decoder") and objective is not None:
+        raise InputError(f"--objective {objective}: {where} is an {model.kind}")
     return model
 
 

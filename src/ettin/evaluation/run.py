@@ -18,14 +18,11 @@ from ettin import files
 from ettin.console import Progress, duration, log, logged_to, progress
 from ettin.errors import InputError
 from ettin.evaluation.models import EvaluatedModel, open_model
-from ettin.evaluation.quick.samples import can_show, samples
+from ettin.evaluation.quick.samples import TASK, can_show, samples
 from ettin.evaluation.task import Measurement, Request, Task
 from ettin.evaluation.tasks import SEEDED, family_module
 from ettin.files import Json
 from ettin.records import Record, folder_of, record_path
-
-SAMPLES = "quick/samples"
-"""Texts to look at instead of a number: written as they are, beside the records."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,7 @@ def evaluate(
     seeds: tuple[int, ...],
     log_samples: bool,
     command: list[str],
+    objective: str | None = None,
 ) -> Outcome:
     """Measure every model on every task.
 
@@ -71,6 +69,7 @@ def evaluate(
         seeds: of tasks that have something random; one record each.
         log_samples: write every example with its answer beside the record.
         command: the command line, for the records.
+        objective: what the models were trained with, where they do not say so themselves.
     """
     records: list[Json] = []
     failures: list[Failure] = []
@@ -83,7 +82,7 @@ def evaluate(
         progress("evaluate", total=total) as shown,
     ):
         for where in models:
-            model = _opened(where, jobs, failures)
+            model = _opened(where, jobs, failures, objective=objective)
             if model is None:
                 shown.advance(len(jobs), where)
                 continue
@@ -92,22 +91,22 @@ def evaluate(
                 asked = dataclasses.replace(
                     request, seed=seed, path=task.path, advance=_advance(shown, place, model, task)
                 )
-                if task.full_name == SAMPLES and not can_show(model.config):
-                    log.info("%s: samples are made of ettin's exports alone", model.name)
-                else:
-                    with _kept(failures, where, task):
-                        records.append(
-                            _record(model, task, asked, log_samples=log_samples, command=command)
-                        )
+                with _kept(failures, where, task):
+                    record = _record(model, task, asked, log_samples=log_samples, command=command)
+                    records += [] if record is None else [record]
                 shown.update(place + 1, f"{model.name} {task.full_name}")
     return Outcome(records, failures)
 
 
 def _opened(
-    where: str, jobs: list[tuple[Task, int | None]], failures: list[Failure]
+    where: str,
+    jobs: list[tuple[Task, int | None]],
+    failures: list[Failure],
+    *,
+    objective: str | None,
 ) -> EvaluatedModel | None:
     try:
-        return open_model(where)
+        return open_model(where, objective=objective)
     except InputError as error:
         log.error("%s", error)
         failures += [Failure(where, task.full_name, str(error), by_caller=True) for task, _ in jobs]
@@ -145,15 +144,22 @@ def _kept(failures: list[Failure], where: str, task: Task) -> Iterator[None]:
 
 def _record(
     model: EvaluatedModel, task: Task, request: Request, *, log_samples: bool, command: list[str]
-) -> Json:
-    """The record of a task: read if it is there, else measured and written."""
-    if task.full_name == SAMPLES:
-        return samples(
-            model.path, corpus_path=_corpus_of(request), out=request.out, command=command
-        )
+) -> Json | None:
+    """The record of a task: read if it is there, else measured and written.
+
+    None for samples of a model that has other tokens than the corpus.
+    """
+    if task.full_name == TASK:
+        corpus = _corpus_of(request)
+        if can_show(model, corpus):
+            return samples(model, corpus_path=corpus, out=request.out, command=command)
+        log.info("%s: samples are made of ettin's exports alone", model.name)
+        return None
     family = family_module(task.family)
     settings = {
         **family.settings(task.name, model, request),
+        "model_files": model.surroundings,
+        "objective": model.objective,
         "limit": request.limit,
         "seed": request.seed,
     }

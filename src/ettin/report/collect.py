@@ -265,7 +265,8 @@ def _read(path: Path) -> tuple[str, Any]:
         value = _clean(read_json(path))
         if value.get("kind") == "samples":
             return "samples", value
-        is_record = {"task", "metric", "value"} <= set(value)
+        named = isinstance(value.get("task"), str) and isinstance(value.get("metric"), str)
+        is_record = named and "value" in value
         return ("record", value) if is_record else ("other", None)
     manifest = _clean(read_manifest(path))
     if manifest["kind"] == "run":

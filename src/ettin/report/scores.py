@@ -131,10 +131,7 @@ def _scores(
     """One score for each model and settings; records of several seeds are one."""
     groups: dict[str, list[Json]] = {}
     for record in records:
-        settings = record.get("settings")
-        rest = {key: value for key, value in settings.items() if key not in ("seed", "found")} if (
-            isinstance(settings, dict)
-        ) else None  # fmt: skip
+        rest = _without_seeds(record.get("settings"))
         key = json.dumps([_identity(record), rest], sort_keys=True, default=str)
         groups.setdefault(key, []).append(record)
     return tuple(
@@ -148,12 +145,22 @@ def _scores(
     )
 
 
+def _without_seeds(settings: object) -> object:
+    """Settings without what differs between the seeds of one measurement."""
+    if not isinstance(settings, dict):
+        return settings
+    rest = {key: value for key, value in settings.items() if key not in ("seed", "found")}
+    return {key: _without_seeds(value) for key, value in rest.items()}
+
+
 def _error(records: list[Json]) -> float | None:
-    """Over seeds where there are several, else as the record states it."""
+    """The larger of what the records state and what their seeds show."""
+    stated = _mean([number(record.get("stderr")) for record in records])
     if len(records) < 2:
-        return number(records[0].get("stderr"))
+        return stated
     values = [float(record["value"]) for record in records]
-    return statistics.stdev(values) / math.sqrt(len(values))
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    return spread if stated is None else max(spread, stated)
 
 
 def _mean(values: list[float | None]) -> float | None:

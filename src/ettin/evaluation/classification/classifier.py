@@ -136,7 +136,9 @@ class Classifier:
             self.tokenizer(column, add_special_tokens=False)["input_ids"] for column in columns
         ]
         if len(parts) == 1:
-            return [Encoded([*opening, *each][:max_length]) for each in parts[0]]
+            # A text without a token would have nothing to be read at.
+            nothing = opening or [self.tokenizer.eos_token_id or 0]
+            return [Encoded([*opening, *each][:max_length] or nothing) for each in parts[0]]
         room = max_length - len(opening) - len(between)
         pairs = [_cut(first, second, room) for first, second in zip(*parts, strict=True)]
         return [Encoded([*opening, *first, *between, *second]) for first, second in pairs]

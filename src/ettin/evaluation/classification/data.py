@@ -249,6 +249,9 @@ def _parsed(
         missing = [each for each in (*texts, answer) if each not in row]
         if missing:
             raise InputError(f"{where}: example {line} lacks the column {missing[0]}")
+        empty = [each for each in texts if row[each] is None]
+        if empty:
+            raise InputError(f"{where}: example {line} has no text in {empty[0]}")
         value = str(row[answer])
         if value in unlabelled:
             continue

@@ -106,6 +106,7 @@ def settings(name: str, model: EvaluatedModel, request: Request) -> Json:
         "pooling": pooling_of(model, request.pooling),
         "starts_from": f"mnli ({start.identity})" if start else "the model",
         "data": place.identity,
+        "layout": "of the known task" if place.known else "of a folder",
         "limit": request.limit,
         "training_multiple": TRAINING_MULTIPLE,
         "seed": _seed(request),
@@ -239,7 +240,8 @@ def _mnli_weights(model: EvaluatedModel, request: Request, place: Place, advance
 def _kept(model: EvaluatedModel, request: Request) -> Path:
     """Where the weights after MNLI lie: one folder for each model and setting."""
     chosen = settings("mnli", model, request)
-    folder = f"{file_name(model.name)}-{model.weights[:8]}-mnli-{files.fingerprint(chosen)[:8]}"
+    identity = files.fingerprint([chosen, model.surroundings])[:8]
+    folder = f"{file_name(model.name)}-{model.weights[:8]}-mnli-{identity}"
     return request.out / "finetuned" / folder / "weights.safetensors"
 
 

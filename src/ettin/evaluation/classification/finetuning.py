@@ -8,6 +8,7 @@ gradients are then summed over smaller parts), both kinds are pooled outside of 
 pass, and a run of ten steps takes no second to begin.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ettin.errors import InputError
 from ettin.evaluation.classification.classifier import Classifier, Encoded
 from ettin.evaluation.task import halving
 
@@ -92,6 +94,8 @@ def fit(
             chosen = order[batch * BATCH_SIZE : (batch + 1) * BATCH_SIZE]
             chosen.sort(key=lambda each: len(examples[each]))
             loss, batch_tokens = _gradients(classifier, examples, targets, chosen, batch_tokens)
+            if not math.isfinite(loss):
+                raise InputError(f"fine-tuning diverged: the loss of a batch is {loss}")
             losses.append(loss)
             optimizer.step()
             advance((step + 1) / steps)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ettin.errors import InputError, nearest
-from ettin.evaluation.lm.files import FOLDER, find_local_data
+from ettin.evaluation.lm.files import FOLDER, ONE_FILE, find_local_data
 from ettin.evaluation.lm.scorers import MODES
 from ettin.evaluation.lm.tasks import Built, build
 from ettin.evaluation.models import EvaluatedModel
@@ -140,12 +140,15 @@ def prefetch(name: str, out: Path) -> None:
 
     with quiet():
         built = build(name, None, limit=None)
-    rows: list[Json] = []
-    split = ""
-    for task in built.tasks.values():
+    rows: dict[Path, list[Json]] = {}
+    for member, task in built.tasks.items():
         split = str(task.config.test_split or task.config.validation_split)
-        rows += [dict(row) for row in task.dataset[split]]
-    write_json_rows(out / FOLDER / name / f"{split}.jsonl.gz", rows)
+        # Members of a group are tasks of their own, unless one file holds them all.
+        folder = name if name in ONE_FILE or len(built.tasks) == 1 else member
+        path = out / FOLDER / folder / f"{split}.jsonl.gz"
+        rows.setdefault(path, []).extend(dict(row) for row in task.dataset[split])
+    for path, content in rows.items():
+        write_json_rows(path, content)
 
 
 def _metrics(name: str, built: Built, results: Json, samples: Json) -> dict[str, Score]:

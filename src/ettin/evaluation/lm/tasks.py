@@ -179,6 +179,11 @@ def _members(name: str, config: Json) -> list[str]:
         raise InputError(
             f"lm/{name} is a group of groups, which local data cannot stand for; name its tasks"
         )
+    if name not in ONE_FILE:
+        raise InputError(
+            f"lm/{name} is a group of {len(members)} tasks, each with data of its own; with local "
+            f"data name them: {', '.join(members[:3])}, …"
+        )
     return members
 
 

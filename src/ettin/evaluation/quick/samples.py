@@ -16,8 +16,12 @@ from ettin import files
 from ettin.console import log
 from ettin.data.corpus import Corpus
 from ettin.errors import InputError
+from ettin.evaluation.models import EvaluatedModel
 from ettin.files import Json
-from ettin.tokenizer import load_tokenizer
+from ettin.records import folder_of
+from ettin.tokenizer import Tokenizer, load_tokenizer
+
+TASK = "quick/samples"
 
 SAMPLES = 6
 CONTEXT_TOKENS = 40
@@ -36,11 +40,11 @@ class Passage:
     document: str
 
 
-def samples(model: Path, *, corpus_path: Path, out: Path, command: list[str]) -> Json:
+def samples(given: EvaluatedModel, *, corpus_path: Path, out: Path, command: list[str]) -> Json:
     """Load an export as a stranger would, and write `samples.json`.
 
     Args:
-        model: an export directory.
+        given: an export.
         corpus_path: the corpus whose held-out documents are used; same tokenizer as the model.
         out: results directory; a folder for this model is made in it.
         command: the command line.
@@ -52,17 +56,16 @@ def samples(model: Path, *, corpus_path: Path, out: Path, command: list[str]) ->
         InputError: not an export, or another tokenizer than the corpus's.
         RuntimeError: generation with and without cache differs.
     """
-    corpus = Corpus.open(corpus_path)
-    config = files.read_json(model / "config.json")
+    corpus, model, config = Corpus.open(corpus_path), given.path, given.config
     loaded = _load(model, config)
     tokenizer = load_tokenizer(model)
-    if tokenizer.special != corpus.special or tokenizer.padded_size != corpus.padded_vocab_size:
+    if not _fits(tokenizer, corpus):
         raise InputError(f"{model} and {corpus_path} have different tokenizers")
     found = passages(corpus, count=SAMPLES)
     described = config.get("ettin", {})
     result: Json = {
         "kind": "samples",
-        "model": model.absolute().name,
+        "model": given.name,
         "objective": described.get("objective"),
         "tag": described.get("tag"),
         "tokens": described.get("tokens"),
@@ -82,16 +85,22 @@ def samples(model: Path, *, corpus_path: Path, out: Path, command: list[str]) ->
         result["generation"] = texts
         if not result["cache_equal"]:
             raise RuntimeError(f"{model}: generation with and without cache differs")
-    weights = files.fingerprint_file(model / "model.safetensors")[:8]
-    folder = out / f"{model.absolute().name}-{weights}" / "quick"
+    folder = folder_of(out, model=given.name, weights=given.weights, task=TASK).parent
     files.write_json(folder / "samples.json", result)
     log.info("%s: loads in transformers, samples in %s", model, folder)
     return {**result, "path": str((folder / "samples.json").absolute())}
 
 
-def can_show(config: Json) -> bool:
-    """Whether a model may have the corpus's tokens: one of the two classes that we export."""
-    return config.get("model_type") in _AUTO_CLASSES
+def can_show(model: EvaluatedModel, corpus_path: Path) -> bool:
+    """Whether a model is one of the two classes that we export, with the corpus's tokenizer."""
+    if model.config.get("model_type") not in _AUTO_CLASSES:
+        return False
+    return _fits(load_tokenizer(model.path), Corpus.open(corpus_path))
+
+
+def _fits(tokenizer: Tokenizer, corpus: Corpus) -> bool:
+    same = tokenizer.special == corpus.special
+    return same and tokenizer.padded_size == corpus.padded_vocab_size
 
 
 def passages(corpus: Corpus, *, count: int) -> list[Passage]:

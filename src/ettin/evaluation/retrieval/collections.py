@@ -72,10 +72,19 @@ class Collection:
         return {query: found for query, found in judged.items() if max(found.values()) > 0}
 
     def training(self, *, test_split: str) -> Judgements:
-        """Training judgements, without queries that are measured on too."""
+        """Training judgements, without queries that are measured on too, by id or by text."""
         measured = self.judgements[test_split]
-        train = self.relevant(TRAINING_SPLIT)
-        return {query: found for query, found in train.items() if query not in measured}
+        asked = {_same(self.queries[query]) for query in measured}
+        return {
+            query: found
+            for query, found in self.relevant(TRAINING_SPLIT).items()
+            if query not in measured and _same(self.queries[query]) not in asked
+        }
+
+
+def _same(text: str) -> str:
+    """Equal for texts that differ in spaces and capitals alone."""
+    return " ".join(text.split()).casefold()
 
 
 def is_collection(folder: Path) -> bool:

@@ -125,7 +125,8 @@ def fine_tuned(
         The directory, a model of `transformers` with its tokenizer, and what was found out.
     """
     start = f"{file_name(model.name)}-{model.weights[:8]}"
-    folder = out / "finetuned" / f"{start}-{name}-{files.fingerprint(training)[:8]}"
+    identity = files.fingerprint([training, model.surroundings])[:8]
+    folder = out / "finetuned" / f"{start}-{name}-{identity}"
     with files.locked(folder):
         if files.is_finished(folder):
             log.info("%s: trained before, in %s", model.where, folder)
