@@ -155,16 +155,17 @@ _BATCH_TOKENS = {"cpu": "4096", "mps": "16384", "cuda": "65536"}
 
 def _tell_failures(outcome: "Outcome", problems: list[str]) -> None:
     """Exit code 2 when nothing but mistakes of the caller came out, 1 when some task failed."""
+    failures = [each for each in outcome.failures if not (each.left_out and outcome.records)]
     reasons = list(problems)
-    for failure in outcome.failures:
+    for failure in failures:
         if failure.reason not in reasons:
             reasons.append(failure.reason)
     if not reasons:
         return
     listed = "\n".join(f"  - {reason}" for reason in reasons)
-    if not outcome.records and all(failure.by_caller for failure in outcome.failures):
+    if not outcome.records and all(failure.by_caller for failure in failures):
         raise InputError(f"nothing could be measured:\n{listed}")
-    failed = len(outcome.failures) + len(problems)
+    failed = len(failures) + len(problems)
     raise CommandFailed(f"{failed} failed, the rest is measured:\n{listed}", exit_code=1)
 
 

@@ -19,7 +19,7 @@ from ettin.console import Progress, duration, log, logged_to, progress
 from ettin.errors import InputError
 from ettin.evaluation.models import EvaluatedModel, open_model
 from ettin.evaluation.quick.samples import TASK, can_show, samples
-from ettin.evaluation.task import Measurement, Request, Task
+from ettin.evaluation.task import Inapplicable, Measurement, Request, Task
 from ettin.evaluation.tasks import SEEDED, family_module
 from ettin.files import Json
 from ettin.records import Record, folder_of, record_path
@@ -34,12 +34,14 @@ class Failure:
         task: `family/name`.
         reason: what was wrong.
         by_caller: whether it was a mistake of the caller.
+        left_out: the data do not allow the task, which is no failure beside others.
     """
 
     model: str
     task: str
     reason: str
     by_caller: bool
+    left_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,9 @@ def _kept(failures: list[Failure], where: str, task: Task) -> Iterator[None]:
     """Keep what goes wrong with one task, and let the others go on."""
     try:
         yield
+    except Inapplicable as error:
+        log.warning("%s is left out: %s", task.full_name, error)
+        failures.append(Failure(where, task.full_name, str(error), by_caller=True, left_out=True))
     except InputError as error:
         log.error("%s on %s: %s", where, task.full_name, error)
         failures.append(Failure(where, task.full_name, str(error), by_caller=True))

@@ -19,6 +19,13 @@ from ettin.files import Json
 from ettin.records import Score
 
 
+class Inapplicable(InputError):  # noqa: N818 - it names an outcome
+    """A task cannot be made of these data, such as telling folders apart where there is one.
+
+    Beside other tasks that is left out and said; it is an error where nothing else was asked for.
+    """
+
+
 @dataclass(frozen=True)
 class Task:
     """One task of a family, such as `classification/sst2`.

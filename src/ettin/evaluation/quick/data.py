@@ -20,8 +20,8 @@ import numpy as np
 
 from ettin import files
 from ettin.data.corpus import Corpus, Split
-from ettin.errors import InputError
 from ettin.evaluation.quick.pairs import Pair, pairs_of
+from ettin.evaluation.task import Inapplicable
 from ettin.tokenizer import Tokenizer, load_tokenizer
 
 CLASSES_AT_MOST = 8
@@ -96,7 +96,7 @@ def passages(corpus: Corpus, *, train: int, test: int) -> Passages:
         test: passages of held-out documents, at most.
 
     Raises:
-        InputError: fewer than two classes.
+        Inapplicable: fewer than two classes.
     """
     by = "source" if len(corpus.source_names) > 1 else "top folder"
     groups: dict[Split, dict[str, list[Document]]] = {"train": {}, "held-out": {}}
@@ -115,7 +115,7 @@ def passages(corpus: Corpus, *, train: int, test: int) -> Passages:
     labels = labels[:CLASSES_AT_MOST]
     if len(labels) < 2:
         known = ", ".join(labels) or "none"
-        raise InputError(
+        raise Inapplicable(
             f"{corpus.path} has passages of one {by} only in its held-out documents ({known}), and "
             f"telling them apart takes two or more; {_MORE_HELD_OUT}, or of several sources"
         )
@@ -140,7 +140,7 @@ def continuations(corpus: Corpus, *, count: int) -> list[Continuation]:
         count: examples, at most, spread over the documents.
 
     Raises:
-        InputError: no document has enough lines.
+        Inapplicable: no document has enough lines.
     """
     tokenizer = load_tokenizer(corpus.tokenizer_directory)
     found = [
@@ -149,7 +149,7 @@ def continuations(corpus: Corpus, *, count: int) -> list[Continuation]:
     ]
     chosen = spread(found, count)
     if not chosen:
-        raise InputError(
+        raise Inapplicable(
             f"no held-out document of {corpus.path} has {CHOICES} different lines to choose from; "
             + _MORE_HELD_OUT
         )
@@ -167,7 +167,7 @@ def pairs(corpus: Corpus, *, train: int, test: int) -> Pairs:
         test: pairs of held-out documents, at most; also the answers to be searched.
 
     Raises:
-        InputError: fewer than two held-out pairs, or none to learn from.
+        Inapplicable: fewer than two held-out pairs, or none to learn from.
     """
     tokenizer = load_tokenizer(corpus.tokenizer_directory)
 
@@ -182,7 +182,7 @@ def pairs(corpus: Corpus, *, train: int, test: int) -> Pairs:
 
     found = Pairs(drawn("train", train), drawn("held-out", test))
     if len(found.test) < 2 or not found.train:
-        raise InputError(
+        raise Inapplicable(
             f"{corpus.path} has {len(found.test)} held-out pairs of a docstring and a function, or "
             f"of a title and a text, and a search takes two or more; {_MORE_HELD_OUT}"
         )
