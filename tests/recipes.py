@@ -6,8 +6,9 @@ from typing import Any
 import yaml
 
 from ettin.presets import SIZES
-from ettin.recipe import Dimensions, Recipe, Shape
+from ettin.recipe import Recipe
 from ettin.recipe_file import resolve
+from ettin.shape import Dimensions, Shape
 
 CONTEXT_LENGTH = 64
 

@@ -3,7 +3,7 @@
 import torch
 
 from ettin.model.transformer import Transformer
-from ettin.recipe import Shape
+from ettin.shape import Shape
 
 REACH = 6
 SHAPE = Shape(

@@ -9,7 +9,7 @@ import torch
 from ettin.errors import InputError
 from ettin.model import attention as module
 from ettin.model.attention import AttentionPlan, attention, reference_attention
-from ettin.recipe import Visibility
+from ettin.shape import Visibility
 from tests.tolerances import BF16, FP32, FP64
 
 HEADS, HEAD_SIZE = 2, 16

@@ -17,11 +17,13 @@ from ettin.errors import InputError
 from ettin.evaluation.models import open_model
 from ettin.evaluation.quick.samples import samples
 from ettin.export import export
+from ettin.fields import Strict
 from ettin.numbers import parse_number
 from ettin.presets import BATCH_ROWS, PHASES, SIZES, PhaseRow, Size, phase_values
-from ettin.recipe import Dimensions, Phase, Recipe, Strict
+from ettin.recipe import Phase, Recipe
 from ettin.recipe_file import load_recipe
 from ettin.report.page import make_report
+from ettin.shape import Dimensions
 from ettin.training.trainer import train
 from tests.recipes import tiny_recipe
 

@@ -16,8 +16,9 @@ from ettin.data.corpus import Corpus
 from ettin.data.order import make_order
 from ettin.huggingface import make_config
 from ettin.model.transformer import Transformer
-from ettin.recipe import Dimensions, Phase, Recipe, Visibility
+from ettin.recipe import Phase, Recipe
 from ettin.recipe_file import load_recipe
+from ettin.shape import Dimensions, Visibility
 from ettin.training.optimizer import build_optimizer, set_learning_rate
 from ettin.training.setup import make_phases
 from tests.recipes import tiny_recipe

@@ -19,8 +19,9 @@ from ettin.model.attention import AttentionPlan
 from ettin.model.rotary import rotary_tables
 from ettin.model.transformer import GLOBAL_EVERY, Attention, Layer, Transformer
 from ettin.objectives import ANSWER_OFFSETS, make_task
-from ettin.recipe import Objective, Recipe, Shape, visibility_of
+from ettin.recipe import Objective, Recipe, visibility_of
 from ettin.recipe_file import resolve
+from ettin.shape import Shape
 from ettin.training.checkpoint import find_checkpoint, load_weights
 from ettin.training.step import vocabulary_of
 from ettin.training.trainer import train

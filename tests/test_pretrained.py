@@ -14,7 +14,7 @@ from ettin import files
 from ettin.errors import InputError
 from ettin.huggingface import Kind, architecture_problems, reach_of, shape_of_config
 from ettin.model.transformer import Transformer
-from ettin.recipe import Shape
+from ettin.shape import Shape
 from ettin.training.start import open_start
 from tests.stock_models import CLASSES, SMALL, save_models, stock
 from tests.tolerances import FP32

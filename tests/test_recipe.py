@@ -10,8 +10,9 @@ import yaml
 import ettin
 from ettin.errors import InputError
 from ettin.numbers import parse_number
-from ettin.recipe import Phase, Recipe, Shape
+from ettin.recipe import Phase, Recipe
 from ettin.recipe_file import load_recipe, resolve
+from ettin.shape import Shape
 from tests.recipes import shape_of, tiny_recipe, tiny_values
 
 ROOT = Path(__file__).parents[1]

@@ -37,9 +37,10 @@ def declared(project: dict[str, Any], *, extras: bool) -> list[Requirement]:
 
 
 def locked_set(project: dict[str, Any]) -> list[Requirement]:
-    """What the lock must satisfy: the package, its evaluations, its tools, and its build."""
-    evaluation = project["project"]["optional-dependencies"]["evaluation"]
-    tools = evaluation + project["dependency-groups"]["dev"] + project["build-system"]["requires"]
+    """What the lock must satisfy: the package, its evaluations, cluster, tools and build."""
+    extras = project["project"]["optional-dependencies"]
+    tools = extras["evaluation"] + extras["cluster"]
+    tools += project["dependency-groups"]["dev"] + project["build-system"]["requires"]
     return declared(project, extras=False) + [Requirement(text) for text in tools]
 
 

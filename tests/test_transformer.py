@@ -17,7 +17,7 @@ from transformers import (
 from ettin.errors import InputError
 from ettin.model.transformer import Dropout, Transformer
 from ettin.random_bits import key, keys
-from ettin.recipe import Visibility
+from ettin.shape import Visibility
 from tests.recipes import shape_of
 from tests.small_model import GLOBAL_THETA, LOCAL_THETA, REACH, SHAPE, model, stream
 from tests.tolerances import BF16, FP32, STANDARD_ERRORS

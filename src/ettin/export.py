@@ -29,7 +29,9 @@ from ettin.huggingface import (
 )
 from ettin.model.transformer import Transformer
 from ettin.model_card import write_card
-from ettin.recipe import Objective, Shape, visibility_of
+from ettin.recipe import Objective, visibility_of
+from ettin.recipe_file import load_recipe
+from ettin.shape import Shape
 from ettin.tokenizer import Tokenizer, load_tokenizer
 from ettin.training import run_directory
 from ettin.training.checkpoint import Checkpoint, load_weights
@@ -145,6 +147,7 @@ def _export(
         "tag": checkpoint.tag,
         "tokens": state["tokens"],
         "parameters": shape.parameters,
+        "seed": load_recipe(run / run_directory.RECIPE).seed,
         "recipe_fingerprint": state["recipe_fingerprint"],
         "ledger_hash": state["ledger_hash"],
     }

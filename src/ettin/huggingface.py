@@ -22,7 +22,8 @@ from torch import Tensor, cat
 
 from ettin.errors import InputError
 from ettin.files import Json
-from ettin.recipe import Objective, Shape
+from ettin.recipe import Objective
+from ettin.shape import Shape
 
 Kind = Literal["encoder", "decoder"]
 

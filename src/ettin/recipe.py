@@ -10,127 +10,22 @@ token may see; a key that one objective reads (`mask_rate`) stands there for bot
 
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, StrictBool, field_validator, model_validator
 
 from ettin.errors import InputError, nearest
+from ettin.fields import Amount, Count, Positive, PositiveAmount, Rate, Strict
 from ettin.files import fingerprint
 from ettin.numbers import parse_count, parse_number
 from ettin.presets import Variant
+from ettin.shape import Dimensions, Visibility
 
 Objective = Literal["mlm", "clm", "mntp"]
-Visibility = Literal["bidirectional", "causal"]
 PhaseName = Literal["pretraining", "extension", "decay", "cross"]
 PHASE_NAMES: tuple[PhaseName, ...] = get_args(PhaseName)
 """In the order in which a run may go through them."""
 DecayShape = Literal["linear", "one_minus_sqrt"]
 CROSS: PhaseName = "cross"
 """The phase that trains the weights of one twin with the objective of the other."""
-
-Count = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
-Positive = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]
-Rate = Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=1)]
-Amount = Annotated[float, BeforeValidator(parse_number), Field(ge=0, allow_inf_nan=False)]
-PositiveAmount = Annotated[float, BeforeValidator(parse_number), Field(gt=0, allow_inf_nan=False)]
-
-
-class Strict(BaseModel):
-    """Frozen, and no key is accepted that is not declared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Dimensions(Strict):
-    """The dimensions of a model without its vocabulary, in Hugging Face's words."""
-
-    num_hidden_layers: Positive
-    hidden_size: Positive
-    intermediate_size: Positive
-    num_attention_heads: Positive
-    local_reach: Positive = 64
-    """Positions that a local layer sees on each allowed side, the query not counted."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of "
-                f"num_attention_heads {self.num_attention_heads}"
-            )
-        if self.head_size % 2:
-            raise ValueError(f"head size {self.head_size} is odd, rotary embeddings need pairs")
-        if (self.num_hidden_layers - 1) % 3:
-            raise ValueError(
-                f"num_hidden_layers {self.num_hidden_layers}: (layers - 1) must be divisible by 3, "
-                "so that the first and the last layer are global"
-            )
-        return self
-
-    @property
-    def head_size(self) -> int:
-        """Dimensions of one attention head."""
-        return self.hidden_size // self.num_attention_heads
-
-    @property
-    def global_layers(self) -> int:
-        """How many layers see the whole document: every third, counted from the first."""
-        return (self.num_hidden_layers + 2) // 3
-
-
-class Shape(Dimensions):
-    """The dimensions of a model, and what follows from them."""
-
-    vocab_size: Positive
-
-    @property
-    def body_parameters(self) -> int:
-        """Weights of the matrices in the layers: L · (4H² + 3HI)."""
-        hidden, inner = self.hidden_size, self.intermediate_size
-        return self.num_hidden_layers * (4 * hidden * hidden + 3 * hidden * inner)
-
-    @property
-    def parameters(self) -> int:
-        """All parameters, tied embeddings counted once; equal for both twins.
-
-        L(4H² + 3HI) + (2L + 1)H norms + VH embedding + H² + H head + V bias.
-        """
-        hidden = self.hidden_size
-        norms = (2 * self.num_hidden_layers + 1) * hidden
-        head = hidden * hidden + hidden
-        return self.body_parameters + norms + self.vocab_size * hidden + head + self.vocab_size
-
-    def flops_per_token(
-        self, *, context_length: int, labelled: float, visibility: Visibility
-    ) -> float:
-        """Floating-point operations to train on one token, forward and backward.
-
-        Args:
-            context_length: tokens that a global layer sees, taken as full.
-            labelled: share of tokens that reach the head (the mask rate; 1 for `clm`).
-            visibility: causal attention costs half in global layers and one side in local ones.
-
-        Returns:
-            6 · (body + labelled · (H² + VH)) + 12 · H · (G · S_global + (L − G) · S_local).
-        """
-        hidden, causal = self.hidden_size, visibility == "causal"
-        seen_global = context_length / 2 if causal else context_length
-        seen_local = min(context_length, self.local_reach * (1 if causal else 2) + 1)
-        local_layers = self.num_hidden_layers - self.global_layers
-        attention = self.global_layers * seen_global + local_layers * seen_local
-        head = labelled * (hidden * hidden + self.vocab_size * hidden)
-        return 6 * (self.body_parameters + head) + 12 * hidden * attention
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes of weights, gradients and both moments in fp32; activations come on top."""
-        return 16 * self.parameters
 
 
 class Phase(Strict):
@@ -164,7 +59,7 @@ class Phase(Strict):
     local_rope_theta: PositiveAmount
     order: PhaseName
     """The phase whose order the rows follow; its own name, but for `cross`."""
-    mixture: dict[str, Positive] = {}
+    mixture: dict[str, Positive] = Field(default={})
     """Integer weights of sources, in rows; the recipe's when empty."""
     save_every_tokens: Positive | None = None
     """A checkpoint on the first step whose clock reaches each multiple, and on the last step."""
@@ -247,7 +142,7 @@ class Recipe(Strict):
     attention_output_dropout: Annotated[float, BeforeValidator(parse_number), Field(ge=0, lt=1)] = (
         0.1
     )
-    mixture: dict[str, Positive] = {}
+    mixture: dict[str, Positive] = Field(default={})
     """Integer weights of sources, in rows; all sources in proportion to their rows when empty."""
     warn_above_epochs: PositiveAmount = 4.0
     """A source that a phase reads more often than this is told (arXiv 2305.16264)."""

@@ -22,10 +22,12 @@ from pydantic import ValidationError
 
 from ettin import mixtures
 from ettin.errors import InputError, nearest
+from ettin.fields import Strict
 from ettin.files import Json
 from ettin.numbers import parse_count
 from ettin.presets import PHASES, SIZES, phase_values
-from ettin.recipe import Dimensions, Phase, Recipe, Strict
+from ettin.recipe import Phase, Recipe
+from ettin.shape import Dimensions
 
 START = "start"
 PUBLISHED = "published"

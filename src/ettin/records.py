@@ -49,6 +49,10 @@ class Record(BaseModel):
     tokens: int | None
     """Text tokens that the model was trained on, where it says so."""
     parameters: int | None
+    recipe: str | None = None
+    """Fingerprint of the recipe that it was trained by; checkpoints of one run share it."""
+    training_seed: int | None = None
+    """Seed of its training, where it says so."""
     seed: int | None
     """Of what is random in the task, such as the order of fine-tuning; None where nothing is."""
     task: str

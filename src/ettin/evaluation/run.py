@@ -234,6 +234,8 @@ def _model_facts(model: EvaluatedModel) -> dict[str, Any]:
         "tag": described.get("tag"),
         "tokens": described.get("tokens"),
         "parameters": described.get("parameters"),
+        "recipe": described.get("recipe_fingerprint"),
+        "training_seed": described.get("seed"),
     }
 
 

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from ettin.console import log
 from ettin.errors import InputError
-from ettin.recipe import Visibility
+from ettin.shape import Visibility
 
 SHORTEST_BLOCK = 64
 """Queries of one local block; of 32, 64, 96, 128 and 256 the fastest on CPU for a reach of 64."""

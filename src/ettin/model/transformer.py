@@ -24,7 +24,7 @@ from ettin import random_bits
 from ettin.errors import InputError
 from ettin.model.attention import AttentionPlan, attention
 from ettin.model.rotary import Rotation, rotary_tables, rotate
-from ettin.recipe import Shape, Visibility
+from ettin.shape import Shape, Visibility
 
 NORM_EPSILON = 1e-5
 GLOBAL_EVERY = 3

@@ -28,7 +28,8 @@ from ettin.huggingface import (
     to_encoder,
 )
 from ettin.model.transformer import Transformer
-from ettin.recipe import Objective, Shape
+from ettin.recipe import Objective
+from ettin.shape import Shape
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

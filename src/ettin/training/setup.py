@@ -16,8 +16,9 @@ from ettin.files import Json
 from ettin.huggingface import kind_of
 from ettin.model.transformer import Transformer
 from ettin.objectives import Vocabulary
-from ettin.recipe import CROSS, Phase, Recipe, Shape
+from ettin.recipe import CROSS, Phase, Recipe
 from ettin.schedules import place, rows_before, total_steps
+from ettin.shape import Shape
 from ettin.training.checkpoint import restore_optimizer
 from ettin.training.device import choose_device, choose_precision
 from ettin.training.optimizer import build_optimizer

@@ -22,7 +22,8 @@ from ettin.data.corpus import Corpus
 from ettin.errors import InputError, nearest
 from ettin.files import Json
 from ettin.huggingface import Kind, kind_of
-from ettin.recipe import CROSS, Dimensions, Recipe, Shape
+from ettin.recipe import CROSS, Recipe
+from ettin.shape import Dimensions, Shape
 from ettin.tokenizer import load_tokenizer
 from ettin.tokenizer_comparison import differences
 from ettin.training import run_directory
