@@ -56,6 +56,10 @@ SIZES: dict[str, Size] = {
 }  # fmt: skip
 
 
+PUBLISHED_VOCABULARY = 50_368
+"""Entries of the published suite's tokenizer, that of ModernBERT."""
+
+
 class PhaseRow(NamedTuple):
     """One row of the table of phases; the same for all sizes and both twins.
 

@@ -232,3 +232,96 @@ class Recipe(Strict):
 def visibility_of(objective: Objective) -> Visibility:
     """`causal` for clm, `bidirectional` for mlm and mntp."""
     return "causal" if objective == "clm" else "bidirectional"
+
+
+class TrainedTokenizer(Strict):
+    """A tokenizer that a suite trains on its own text."""
+
+    vocab_size: Annotated[int, BeforeValidator(parse_count), Field(ge=300)]
+    """Entries, special tokens included."""
+
+
+class Trajectories(Strict):
+    """Which checkpoints of every run are measured, and on what."""
+
+    checkpoints: Literal["all"] | dict[Literal["every", "log"], Positive] = "all"
+    """`all`; `every: k`, each k-th; or `log: n`, about n at even distances of log tokens. The
+    first and the last one always belong to them."""
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @field_validator("checkpoints", mode="after")
+    @classmethod
+    def _one_rule(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) != 1:
+            raise ValueError("expected `all`, `every: k` or `log: n`")
+        return given
+
+
+class Suite(Strict):
+    """Pairs of several sizes and seeds from one file, which holds the keys of a recipe too.
+
+    Text becomes one corpus, every size, objective and seed a run, every cross direction another.
+    """
+
+    sizes: Annotated[tuple[str, ...], Field(min_length=1)]
+    objectives: Annotated[tuple[Literal["mlm", "clm"], ...], Field(min_length=1)] = ("mlm", "clm")
+    cross: tuple[Objective, ...] = ()
+    """Objectives of the runs that go on from the twin's last checkpoint: `mntp` or `mlm` make an
+    encoder from the decoder, `clm` a decoder from the encoder."""
+    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] = (21,)
+    per_size: dict[str, tuple[str, ...]] = Field(default={})
+    """`key.path=value` for the runs of one size, as on the command line of `train`."""
+    text: tuple[str, ...] = ()
+    """Files and folders of text; or `sources`, or `corpus`, which is prepared already."""
+    sources: dict[str, str] = Field(default={})
+    """Name → path, where the corpus has several sources."""
+    text_mixture: str | None = None
+    """Phases whose published sources the one folder of `text` holds."""
+    exclude: tuple[str, ...] = ()
+    text_column: str | None = None
+    id_column: str | None = None
+    held_out: Rate | None = None
+    packing: Literal["chunks", "none"] | None = None
+    tokenizer: str | TrainedTokenizer | None = None
+    """A directory, an id on the hub, or the size of a vocabulary to train."""
+    tasks: tuple[str, ...] = ()
+    """What the last checkpoint of every run is measured on."""
+    data: str | None = None
+    """The folder with local data of tasks; from the hub unless given."""
+    preset: Literal["quick", "published"] | None = None
+    task_seeds: tuple[Count, ...] = ()
+    limit: Positive | None = None
+    trajectories: Trajectories | None = None
+    keep_exports: StrictBool = False
+    """Keep the exports of trajectories, which are removed once they are measured."""
+    published: StrictBool = False
+    """Show the published numbers beside those of this suite in the report."""
+    devices: Positive = 1
+    """Devices of one run, for estimates alone."""
+    tokens_per_second: dict[str, PositiveAmount] = Field(default={})
+    """Size → tokens/s of one run on all its devices, for estimates; what finished runs of the
+    suite show is used where nothing is stated."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = [
+            f"{key}: {value!r} stands there twice"
+            for key in ("sizes", "objectives", "cross", "seeds")
+            for value in dict.fromkeys(getattr(self, key))
+            if getattr(self, key).count(value) > 1
+        ]
+        for objective in self.cross:
+            twin = "mlm" if objective == "clm" else "clm"
+            if twin not in self.objectives:
+                problems.append(
+                    f"cross: {objective!r} starts from a run with {twin}; objectives has none"
+                )
+        for key in ("per_size", "tokens_per_second"):
+            problems += [
+                f"{key}: {size!r} is not among the sizes; {nearest(size, self.sizes)}"
+                for size in getattr(self, key)
+                if size not in self.sizes
+            ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self

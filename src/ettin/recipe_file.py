@@ -17,7 +17,6 @@ recipes/nano.yaml cannot be used:
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ettin import mixtures
@@ -26,13 +25,16 @@ from ettin.fields import Strict
 from ettin.files import Json
 from ettin.numbers import parse_count
 from ettin.presets import PHASES, SIZES, phase_values
-from ettin.recipe import Phase, Recipe
+from ettin.recipe import Phase, Recipe, Suite, TrainedTokenizer, Trajectories
 from ettin.shape import Dimensions
+from ettin.yaml_file import override, read_yaml
 
 START = "start"
 PUBLISHED = "published"
 CUSTOM = "custom"
 """The size of a recipe that states its whole shape itself."""
+SUITE_KEYS = frozenset(Suite.model_fields)
+"""Keys that a file may hold besides a recipe's: with them it is a suite; see `suite_file`."""
 _SHAPE_KEYS = frozenset(Dimensions.model_fields)
 
 
@@ -54,10 +56,15 @@ def load_recipe(
     Raises:
         InputError: every mistake at once, one a line, with the nearest valid name.
     """
-    values = _read_yaml(path)
+    values = read_yaml(path)
     if isinstance(values.get("phases"), list):
         values["phases"] = [_as_phase(phase) for phase in values["phases"]]
-    problems = [problem for text in overrides or [] if (problem := _override(values, text))]
+    problems = [
+        problem
+        for text in overrides or []
+        if (problem := override(values, text, known=Recipe.model_fields))
+    ]
+    values = _of_one_run(values, problems)
     if objective is not None:
         values["objective"] = objective
     if start is not None:
@@ -78,12 +85,29 @@ def start_of(path: Path, *, overrides: list[str]) -> str | None:
     Raises:
         InputError: the file is no YAML.
     """
-    values = _read_yaml(path)
+    values = read_yaml(path)
     for text in overrides:
         if text.startswith("start_from="):
-            _override(values, text)
+            override(values, text, known=Recipe.model_fields)
     given = values.get("start_from")
     return given if isinstance(given, str) else None
+
+
+def _of_one_run(values: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """A suite's file as the recipe of one of its runs: without what concerns the suite alone."""
+    if not SUITE_KEYS & values.keys():
+        return values
+    recipe = {key: value for key, value in values.items() if key not in SUITE_KEYS}
+    for one, many in (("size", "sizes"), ("seed", "seeds")):
+        given = values.get(many)
+        if one not in recipe and isinstance(given, list) and given:
+            recipe[one] = given[0]
+            if one == "size" and len(given) > 1:
+                listed = ", ".join(map(str, given))
+                problems.append(
+                    f"size: the file is a suite of {listed}; choose one: size={given[0]}"
+                )
+    return recipe
 
 
 def _build(
@@ -96,7 +120,7 @@ def _build(
         recipe = Recipe.model_validate(complete)
     except ValidationError as error:
         problems += [
-            _explain(item)
+            explain(item)
             for item in error.errors()
             if not (size_problems and _follows_from_size(item))
         ]
@@ -243,82 +267,25 @@ def _inert(recipe: Recipe) -> list[str]:
     return problems
 
 
-_MODELS: dict[str, type[Strict]] = {"shape": Dimensions, "phases": Phase}
+_MODELS: dict[str, type[Strict]] = {
+    "shape": Dimensions,
+    "phases": Phase,
+    "tokenizer": TrainedTokenizer,
+    "trajectories": Trajectories,
+}
 
 
-def _explain(item: Any) -> str:
-    """One pydantic error as one sentence that starts with the path of the key."""
+def explain(item: Any) -> str:
+    """One error of pydantic as one sentence that starts with the path of the key."""
     location = [str(part) for part in item["loc"]]
     path = ".".join(location)
     if item["type"] == "extra_forbidden":
-        owner = _MODELS.get(location[0], Recipe) if len(location) > 1 else Recipe
-        return f"{path}: unknown key; {nearest(location[-1], owner.model_fields)}"
+        known = {*Recipe.model_fields, *SUITE_KEYS}
+        if len(location) > 1:
+            known = set(_MODELS.get(location[0], Recipe).model_fields)
+        return f"{path}: unknown key; {nearest(location[-1], known)}"
     if item["type"] == "missing":
         return f"{path}: missing"
     message = item["msg"].removeprefix("Value error, ")
     given = "" if item["type"] == "value_error" else f", got {item['input']!r}"
     return f"{path or 'recipe'}: {message}{given}"
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, but a key written twice is an error and not the last one's win."""
-
-    def construct_mapping(
-        self,
-        node: yaml.MappingNode,
-        deep: bool = False,  # noqa: FBT001, FBT002 - the parent's signature
-    ) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} stands here twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the recipe {path}: {error}") from error
-    try:
-        values = yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader  # noqa: S506
-    except (yaml.YAMLError, TypeError) as error:
-        raise InputError(f"{path} is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} should hold keys and values, found {type(values).__name__}")
-    return values
-
-
-def _override(values: dict[str, Any], text: str) -> str | None:
-    """Apply one `key.path=value`; returns what is wrong with it, if anything."""
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        return f"{text!r}: an override is written key.path=value"
-    target: Any = values
-    *parents, last = path.split(".")
-    for parent in parents:
-        target = _enter(target, parent)
-        if target is None:
-            hint = nearest(parents[0], Recipe.model_fields)
-            return f"{path}: there is no {parent!r} to set this in; {hint}"
-    if not isinstance(target, dict):
-        return f"{path}: {'.'.join(parents)} holds no keys"
-    try:
-        target[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        return f"{path}: {value!r} is not a value: {error}"
-    return None
-
-
-def _enter(target: Any, name: str) -> Any:
-    if isinstance(target, dict):
-        return target.setdefault(name, {}) if name in ("shape", "mixture") else target.get(name)
-    if isinstance(target, list):
-        if name.isdigit() and int(name) < len(target):
-            return target[int(name)]
-        return next(
-            (item for item in target if isinstance(item, dict) and item.get("name") == name), None
-        )
-    return None

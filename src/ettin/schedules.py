@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from ettin.recipe import Phase
+from ettin.recipe import Phase, Recipe
+from ettin.shape import Shape
 
 _FLOOR = 1e-10
 """The share of the peak at clock 0 (the published scheduler's value), so that it is never 0."""
@@ -150,6 +151,22 @@ def _reached(phase: Phase, tokens: int) -> int:
     """The first step after which the clock shows that many tokens; the last one at most."""
     steps = range(total_steps(phase) + 1)
     return min(bisect_left(steps, tokens, key=lambda step: clock(phase, step)), steps[-1])
+
+
+def training_flops(recipe: Recipe, phase: Phase, shape: Shape) -> float:
+    """Floating-point operations of a whole phase, forward and backward, on full rows.
+
+    Args:
+        recipe: whose objective says which tokens are labelled and what is seen.
+        phase: one of its phases.
+        shape: of the model.
+    """
+    a_token = shape.flops_per_token(
+        context_length=phase.context_length,
+        labelled=1.0 if recipe.objective == "clm" else phase.mask_rate,
+        visibility=recipe.visibility,
+    )
+    return a_token * clock(phase, total_steps(phase))
 
 
 TAG_PREFIXES = {"pretraining": "step", "extension": "ext", "decay": "decay", "cross": "cross"}

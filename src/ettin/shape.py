@@ -99,3 +99,8 @@ class Shape(Dimensions):
     def state_bytes(self) -> int:
         """Bytes of weights, gradients and both moments in fp32; activations come on top."""
         return 16 * self.parameters
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Bytes of a checkpoint: weights and both moments in fp32."""
+        return 12 * self.parameters

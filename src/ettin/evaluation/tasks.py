@@ -1,32 +1,18 @@
-"""Names of tasks as people type them, and the family that knows each.
+"""Tasks out of their names (see `task_names`), and the family that measures each.
 
-quick                    a group: all tasks of one family, or of several
-classification/sst2      one task
-retrieval=some/cisi      a family on one task's own folder
+A family is a package here, measured by its module `family`.
 """
 
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from ettin.errors import InputError, nearest
+from ettin.errors import InputError
 from ettin.evaluation.task import Task
-
-FAMILIES = ("lm", "classification", "retrieval", "bias", "text", "quick")
-"""Each is a package here, measured by its module `family`."""
+from ettin.task_names import BLIMP, GROUPS, families_of
 
 SEEDED = {"classification", "retrieval"}
 """Families whose results depend on a seed."""
-
-GROUPS = {
-    "generative": ("lm",),
-    "glue": ("classification",),
-    "retrieval": ("retrieval",),
-    "bias": ("bias",),
-    "text": ("text",),
-    "quick": ("quick",),
-    "all": ("lm", "classification", "retrieval", "bias", "text"),
-}
 
 
 def family_module(family: str) -> ModuleType:
@@ -58,17 +44,10 @@ def _tasks_of(word: str, data: Path | None) -> list[Task]:
     family, equals, given = word.partition("=")
     if equals:
         return _tasks_of_path(family, Path(given))
-    if word == "blimp":
-        return [Task("lm", word)]
+    families = families_of(word)
     if word in GROUPS:
-        return [each for family in GROUPS[word] for each in _all_of(family, data)]
-    family, slash, name = word.partition("/")
-    if not slash or not name:
-        known = [*GROUPS, "blimp", *(f"{each}/…" for each in FAMILIES)]
-        raise InputError(f"--tasks {word}: {nearest(word, known)}")
-    if family not in FAMILIES:
-        raise InputError(f"--tasks {word}: {nearest(family, FAMILIES)} (tasks are family/name)")
-    return [Task(family, name)]
+        return [each for family in families for each in _all_of(family, data)]
+    return [Task(families[0], word if word == BLIMP else word.partition("/")[2])]
 
 
 def _all_of(family: str, data: Path | None) -> list[Task]:
@@ -81,8 +60,7 @@ def _all_of(family: str, data: Path | None) -> list[Task]:
 
 
 def _tasks_of_path(family: str, path: Path) -> list[Task]:
-    if family not in FAMILIES:
-        raise InputError(f"--tasks {family}={path}: {nearest(family, FAMILIES)}")
+    families_of(f"{family}={path}")
     if not path.exists():
         raise InputError(f"--tasks {family}={path}: there is no such folder")
     if family in {"quick", "text", "bias"}:

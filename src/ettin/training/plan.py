@@ -6,13 +6,10 @@ from ettin.console import human
 from ettin.data.corpus import Corpus
 from ettin.files import Json
 from ettin.recipe import Recipe
-from ettin.schedules import clock, learning_rate_factor, saved_steps, tag, total_steps
+from ettin.schedules import clock, learning_rate_factor, saved_steps, tag, total_steps, training_flops
 from ettin.shape import Shape
 from ettin.training.setup import PhaseSetup, make_phases, refuse_without_start, shape_of_run
 from ettin.training.start import Start, refuse_misfit
-
-_BYTES_PER_PARAMETER = 12
-"""A checkpoint holds weights and two moments in fp32."""
 
 
 def plan(recipe: Recipe, *, corpus_path: Path, start: Start | None) -> Json:
@@ -42,8 +39,8 @@ def plan(recipe: Recipe, *, corpus_path: Path, start: Start | None) -> Json:
         "tokens": sum(phase["tokens"] for phase in phases),
         "checkpoints": tags,
         "flops": sum(phase["flops"] for phase in phases),
-        "checkpoint_bytes": _BYTES_PER_PARAMETER * shape.parameters,
-        "disk_bytes": _BYTES_PER_PARAMETER * shape.parameters * len(tags),
+        "checkpoint_bytes": shape.checkpoint_bytes,
+        "disk_bytes": shape.checkpoint_bytes * len(tags),
         "state_bytes": shape.state_bytes,
         "phases": phases,
     }
@@ -51,11 +48,6 @@ def plan(recipe: Recipe, *, corpus_path: Path, start: Start | None) -> Json:
 
 def _plan_phase(at: PhaseSetup, shape: Shape) -> Json:
     phase, steps = at.phase, total_steps(at.phase)
-    flops = shape.flops_per_token(
-        context_length=phase.context_length,
-        labelled=1.0 if at.recipe.objective == "clm" else phase.mask_rate,
-        visibility=at.recipe.visibility,
-    )
     peak = at.recipe.peak_lr
     highest, last = (
         peak * learning_rate_factor(phase, tokens) for tokens in (phase.warmup_tokens, phase.tokens)
@@ -68,7 +60,7 @@ def _plan_phase(at: PhaseSetup, shape: Shape) -> Json:
         "batch_rows": phase.batch_rows,
         "learning_rates": [highest, last],
         "checkpoints": [tag(phase, step) for step in saved_steps(phase)],
-        "flops": flops * clock(phase, steps),
+        "flops": training_flops(at.recipe, phase, shape),
         "epochs": at.epochs(),
     }
 
