@@ -40,13 +40,16 @@ def write_run(
     *,
     phases: tuple[str, ...] = ("pretraining",),
     start: dict[str, Any] | None = None,
+    size: str = "nano",
+    seed: int = 21,
     **changed_facts: Any,
 ) -> Path:
     """A finished run; `changed_facts` replace facts of its manifest."""
     directory.mkdir(parents=True)
     recipe = resolve(
         {
-            "size": "nano",
+            "size": size,
+            "seed": seed,
             "objective": objective,
             "start_from": start and start["where"],
             "phases": [{"name": name, **PHASES[name]} for name in phases],
@@ -62,7 +65,7 @@ def write_run(
     ends = [tag(phase, total_steps(phase)) for phase in recipe.phases]
     kind = "decoder" if objective == "clm" else "encoder"
     facts = {
-        "objective": objective, "size": "nano", "parameters": 1_625_472, "steps": len(lines),
+        "objective": objective, "size": size, "parameters": 1_625_472, "steps": len(lines),
         "variant": "cross" if start and start["kind"] != kind else "native", "start": start,
         "tokens": lines[-1]["tokens"],
         "nominal_tokens": sum(clock(phase, total_steps(phase)) for phase in recipe.phases),
@@ -94,6 +97,30 @@ def write_suite(folder: Path) -> Path:
         ("decoder-from-encoder", "clm", encoder),
     ):
         write_run(folder / name, objective, phases=("cross",), start=start_at(origin))
+    return folder
+
+
+def write_sizes(folder: Path, sizes: dict[str, int], *, seeds: tuple[int, ...] = (21,)) -> Path:
+    """Pairs of several sizes and seeds, each with a cross run both ways.
+
+    Args:
+        folder: gets a directory a run.
+        sizes: name → parameters.
+        seeds: of training.
+    """
+    for size, parameters in sizes.items():
+        for seed in seeds:
+            shared: dict[str, Any] = {"size": size, "seed": seed, "parameters": parameters}
+            end = f"{size}-seed{seed}"
+            encoder = write_run(folder / f"encoder-{end}", "mlm", phases=NATIVE, **shared)
+            decoder = write_run(folder / f"decoder-{end}", "clm", phases=NATIVE, **shared)
+            for name, objective, origin in (
+                ("encoder-from-decoder", "mntp", decoder),
+                ("decoder-from-encoder", "clm", encoder),
+            ):
+                start = start_at(origin)
+                directory = folder / f"{name}-{end}"
+                write_run(directory, objective, phases=("cross",), start=start, **shared)
     return folder
 
 

@@ -6,12 +6,16 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers.models import WordLevel
 
 from ettin.check import check
 from ettin.errors import InputError
-from ettin.files import MANIFEST, read_json, write_json, write_manifest
+from ettin.files import MANIFEST, fingerprint_arrays, read_json, write_json, write_manifest
 from ettin.report import make_report
+from ettin.tokenizer import SPECIAL_TOKENS, Tokenizer, describe, load_tokenizer
 from tests.made_up_runs import (
     NATIVE,
     safetensors_bytes,
@@ -34,12 +38,14 @@ def write_checkpoint(directory: Path, *, step: int = 120, ledger_hash: str = "")
 
 
 def write_corpus(directory: Path) -> Path:
-    """A finished corpus, as far as `check` looks into one."""
-    (directory / "books").mkdir(parents=True)
-    (directory / "tokenizer").mkdir()
-    (directory / "books" / "tokens-00000.arrow").write_bytes(b"ARROW1\0\0some tokensARROW1")
-    write_json(directory / "tokenizer" / "tokenizer.json", {"model": {}})
-    write_manifest(directory, "corpus", command=[], made_from={}, facts={})
+    """A finished corpus without a source, as far as `check` looks into one."""
+    words = {word: number for number, word in enumerate([*SPECIAL_TOKENS.values(), "a", "b"])}
+    backend = Backend(WordLevel(words, unk_token="[PAD]"))
+    directory.mkdir()
+    Tokenizer(backend, SPECIAL_TOKENS).save(directory / "tokenizer", closing=True)
+    described = describe(load_tokenizer(directory / "tokenizer"))
+    facts = {"tokenizer": described, "context_lengths": [64], "sources": {}}
+    write_manifest(directory, "corpus", command=[], made_from={}, facts=facts)
     return directory
 
 
@@ -58,6 +64,9 @@ def run_with_checkpoints(directory: Path) -> Path:
 def with_checkpoints(run: Path) -> Path:
     """The same run with the checkpoints that its manifest names."""
     facts = facts_of(run)
+    facts["initial_weights_hash"] = fingerprint_arrays({"weight": np.zeros(3, np.float32)})
+    if facts["start"]:
+        facts["start"]["weights"] = facts["initial_weights_hash"]
     ends = [0, *accumulate(phase["steps"] for phase in facts["phases"])]
     for tag, step in zip(facts["checkpoints"], ends, strict=True):
         line = f"{step:032x}" if step else ""
@@ -319,5 +328,6 @@ def test_a_parity_beyond_its_tolerance_is_found(tmp_path: Path) -> None:
 
 def test_a_torn_arrow_file_is_found(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
+    (corpus / "books").mkdir()
     (corpus / "books" / "tokens-00000.arrow").write_bytes(b"ARROW1\0\0some")
     assert "not a complete Arrow file" in check(finish(corpus, "corpus", {}))[0]

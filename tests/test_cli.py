@@ -21,6 +21,10 @@ COMMANDS = [
     ["evaluate"],
     ["report"],
     ["check"],
+    ["suite", "plan"],
+    ["suite", "run"],
+    ["suite", "status"],
+    ["publish"],
 ]
 
 
@@ -130,7 +134,8 @@ def test_all_stages_in_order_with_one_json_object_each(text_folder, tmp_path):
     page = result("report", *paths, "--out", tmp_path / "report")["page"]
     assert "<html" in Path(page).read_text()
     for name in ("tokenizer", "corpus", "run", "export", "report"):
-        assert result("check", tmp_path / name) == {"ok": True, "problems": []}
+        found = result("check", tmp_path / name)
+        assert (found["ok"], found["problems"]) == (True, [])
     weights = tmp_path / "export" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     broken = json.loads(ettin("check", tmp_path / "export", "--json", expected=1).stdout)

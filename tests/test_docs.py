@@ -20,7 +20,7 @@ from ettin.export import export
 from ettin.fields import Strict
 from ettin.numbers import parse_number
 from ettin.presets import BATCH_ROWS, PHASES, SIZES, PhaseRow, Size, phase_values
-from ettin.recipe import Phase, Recipe
+from ettin.recipe import Phase, Recipe, Suite, TrainedTokenizer, Trajectories
 from ettin.recipe_file import load_recipe
 from ettin.report.page import make_report
 from ettin.shape import Dimensions
@@ -30,7 +30,10 @@ from tests.recipes import tiny_recipe
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-MODELS: dict[str, type[Strict]] = {"Recipe": Recipe, "Phase": Phase, "Dimensions": Dimensions}
+MODELS: dict[str, type[Strict]] = {
+    "Recipe": Recipe, "Phase": Phase, "Dimensions": Dimensions,
+    "Suite": Suite, "TrainedTokenizer": TrainedTokenizer, "Trajectories": Trajectories,
+}  # fmt: skip
 
 FROM_SIZE = {*Size._fields, "shape"}
 FROM_NAME = {
@@ -96,7 +99,8 @@ def _source(model: type[Strict], name: str) -> str:
 
 def _kind(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        (schema,) = [each for each in schema["anyOf"] if each.get("type") != "null"]
+        kinds = [_kind(each) for each in schema["anyOf"] if each.get("type") != "null"]
+        return " or ".join(kinds)
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "enum" in schema or "const" in schema:
@@ -116,12 +120,15 @@ def _default(value: Any) -> str:
         return "required"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return "optional" if value in (None, {}) else f"`{value}`"
+    if isinstance(value, tuple):
+        value = ", ".join(map(str, value))
+    return "optional" if value in (None, {}, "") else f"`{value}`"
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_key_of_a_recipe_is_documented_and_nothing_more(name: str) -> None:
-    page = documented((ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
+    pages = [ROOT / "docs" / f"{page}.md" for page in ("recipes", "suite")]
+    page = documented("".join(path.read_text(encoding="utf-8") for path in pages))
     assert page[name] == declared(MODELS[name])
 
 

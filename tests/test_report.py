@@ -211,6 +211,7 @@ def test_the_report_is_a_finished_directory_with_figures_and_tables(
     width, height = struct.unpack(">II", png[16:24])
     assert png.startswith(b"\x89PNG")
     assert width > height > 600
+    assert (out / "figures" / "learning-curves.pdf").read_bytes().startswith(b"%PDF-")
     with (out / "tables" / "losses.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["objective"] for row in rows] == ["mlm", "clm"]
@@ -237,9 +238,11 @@ def test_a_report_is_replaced_whole_and_equal_input_gives_equal_bytes(
 ) -> None:
     out = tmp_path / "report"
     first = make_report([pair], out=out, command=["ettin", "report"]).page.read_bytes()
+    hashes = read_manifest(out)["files"]
     (out / "stray.txt").write_text("from before")
     again = make_report([pair], out=out, command=["ettin", "report"]).page.read_bytes()
     assert first == again
+    assert read_manifest(out)["files"] == hashes
     assert verify(out) == []
     assert {path.name for path in tmp_path.iterdir()} == {"made", "report"}
 

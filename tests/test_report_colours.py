@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from ettin.report import page
-from ettin.report.chart import GRID, MUTED, PALETTE, PAPER
+from ettin.report.chart import GRID, INK, MUTED, PALETTE, PAPER
 from ettin.report.figures import STYLES
 
 # Dichromacy as linear maps of linear sRGB (Machado, Oliveira and Fernandes 2009, severity 1.0).
@@ -56,14 +56,14 @@ def contrast(one: str, other: str) -> float:
 
 def variables() -> list[dict[str, str]]:
     """The colours of the page by name: on white, and on dark."""
-    style = Path(page.__file__).with_name("page.html").read_text()
+    style = Path(page.__file__).with_name("page.css").read_text()
     roots = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     return [dict(re.findall(r"--(\w+): (#\w{6})", root)) for root in roots]
 
 
 def on_page(colors: dict[str, str]) -> list[str]:
     """What the page makes of each series' colour."""
-    style = Path(page.__file__).with_name("page.html").read_text()
+    style = Path(page.__file__).with_name("page.css").read_text()
     shown = []
     for color, _ in STYLES.values():
         found = re.search(rf'\[stroke="{color}"\] {{ stroke: var\(--(\w+)\)', style)
@@ -94,8 +94,8 @@ def test_series_have_dashes_of_their_own_but_for_the_native_pair() -> None:
 
 
 def test_the_page_changes_every_colour_of_a_figure_with_the_reader_s_preference() -> None:
-    style = Path(page.__file__).with_name("page.html").read_text()
-    for color in (*PALETTE, MUTED):
+    style = Path(page.__file__).with_name("page.css").read_text()
+    for color in (*PALETTE, MUTED, INK):
         for use in ("fill", "stroke"):
             assert f'[{use}="{color}"] {{ {use}: var(--' in style
     assert f'[stroke="{GRID}"] {{ stroke: var(--' in style

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from ettin.shape import Shape
 from ettin.suite.job import Job
 from ettin.suite.listing import describe
 from ettin.suite.plan import Plan, make_plan
+from ettin.suite.plan_file import write_plan
 from ettin.suite.trajectories import chosen_tags
 from tests.test_suite_file import written
 
@@ -88,7 +90,7 @@ def test_every_job_stands_after_what_it_reads_and_writes_inside(published: Plan)
 def test_every_command_is_one_that_the_command_line_knows(published: Plan) -> None:
     import typer.main
 
-    root = typer.main.get_command(app)
+    root: Any = typer.main.get_command(app)
     for job in published.jobs:
         for typed in job.command.split(" && "):
             words = shlex.split(typed)
@@ -192,6 +194,22 @@ def test_the_final_model_is_not_measured_twice_and_exports_can_be_kept(tmp_path:
         "evaluate-encoder-nano-step16",
     ]
     assert not any(job.scratch for job in plan.jobs)
+
+
+def test_relative_paths_belong_to_the_folder_that_the_suite_was_begun_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, out = written(tmp_path), tmp_path / "out"
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    begun = make_plan(suite, out=out)
+    monkeypatch.chdir(there)
+    assert str(there / "texts") in make_plan(suite, out=out).jobs[0].command
+    write_plan(begun)
+    assert make_plan(suite, out=out).jobs == begun.jobs
+    assert str(here / "texts") in begun.jobs[0].command
 
 
 def test_the_report_waits_for_everything(tmp_path: Path) -> None:

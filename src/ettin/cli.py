@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ettin.arguments import spread
-from ettin.commands import corpora, results, runs
+from ettin.commands import corpora, publishing, results, runs, suites
 from ettin.commands.options import AsJson, Out, Text, group, say
 from ettin.console import log, set_up_logging
 from ettin.errors import CommandFailed, InputError, NoSpaceError, ProblemsFound, StoppedError
@@ -54,5 +54,5 @@ def quickstart(
     say(as_json, summary.paths(), summary.text())
 
 
-for each in (corpora, runs, results):
+for each in (corpora, runs, results, suites, publishing):
     app.add_typer(each.app)

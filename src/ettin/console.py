@@ -18,6 +18,8 @@ from typing import Any
 log = logging.getLogger("ettin")
 
 PLAIN_INTERVAL_SECONDS = 10.0
+PLAIN_INTERVAL = "ETTIN_PROGRESS_SECONDS"
+"""A variable of the environment that shortens or lengthens it."""
 
 
 def set_up_logging() -> None:
@@ -64,7 +66,7 @@ class Progress:
         self.done = done
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
-        elif time.monotonic() - self._last_line >= PLAIN_INTERVAL_SECONDS:
+        elif time.monotonic() - self._last_line >= plain_interval():
             self._last_line = time.monotonic()
             log.info("%s", self.line(note))
 
@@ -162,6 +164,11 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         for line in path.read_bytes().splitlines(keepends=True)
         if line[-1:] == b"\n"
     ]
+
+
+def plain_interval() -> float:
+    """Seconds between two plain lines of progress."""
+    return float(os.environ.get(PLAIN_INTERVAL) or PLAIN_INTERVAL_SECONDS)
 
 
 def human(number: float) -> str:

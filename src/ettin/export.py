@@ -81,10 +81,10 @@ def export(
     if dtype not in _DTYPES:
         raise InputError(f"--dtype {dtype}: expected one of {', '.join(_DTYPES)}")
     found = locate(where)
-    source = str(found.path.absolute() if isinstance(found, Checkpoint) else found)
+    made_from = _made_from(found)
     if files.is_finished(out):
         manifest = files.read_manifest(out, "export")
-        if manifest["made_from"]["source"] == source and manifest["facts"]["dtype"] == dtype:
+        if manifest["made_from"] == made_from and manifest["facts"]["dtype"] == dtype:
             log.info("%s is exported already; nothing to do", out)
             return ExportSummary(out, manifest["facts"]["parity"])
     with files.staging(out) as partial:
@@ -97,11 +97,19 @@ def export(
             partial,
             "export",
             command=command,
-            made_from={"source": source},
+            made_from=made_from,
             facts={**facts, "dtype": dtype},
         )
     log.info("largest difference of logits: %.1e (allowed %.0e)", facts["parity"], TOLERANCE)
     return ExportSummary(out, facts["parity"])
+
+
+def _made_from(found: Checkpoint | Path) -> Json:
+    """What an export is of: a place and, of a checkpoint, all that lies there."""
+    if not isinstance(found, Checkpoint):
+        return {"source": str(found)}
+    digest = files.read_manifest(found.path, "checkpoint")["digest"]
+    return {"source": str(found.path.absolute()), "digest": digest}
 
 
 def load_pretrained(directory: Path, kind: Kind) -> Any:

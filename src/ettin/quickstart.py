@@ -1,7 +1,10 @@
 """The first ten minutes: from the text on this machine to a trained, exported, compared pair.
 
-It types the commands that a person would type, one after another, and shows each before it runs;
-every one of them skips what is finished and resumes what was interrupted, so the quickstart does.
+It finds text, writes a suite file, and types what a person would type, `ettin suite run`; that the
+suite skips what is finished and resumes what was interrupted holds here too.
+
+    ettin-quickstart/quickstart.yaml     an ordinary suite; recipes/quickstart.yaml with its text
+    ettin-quickstart/report/index.html   the page to look at
 """
 
 import json
@@ -12,6 +15,7 @@ import sys
 import sysconfig
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,13 +25,11 @@ import yaml
 from ettin import files
 from ettin.console import duration, log
 from ettin.errors import CommandFailed, InputError
+from ettin.numbers import parse_count
 
-VOCABULARY = 8192
-CONTEXT_LENGTH = 256
-BATCH_ROWS = 4
-"""Many small steps: of the shapes tried this one learns most from 800k tokens (see LOG.md)."""
-HELD_OUT = "5 %"
-"""More than usual, so that the quick tasks have examples."""
+SUITE = Path(__file__).with_name("quickstart.yaml")
+"""What is run, but for the text: `recipes/quickstart.yaml` is the same file."""
+
 NOT_LIBRARY = [
     "test",
     "tests",
@@ -39,8 +41,9 @@ NOT_LIBRARY = [
 ]
 """What lies in the standard library's folder and is not its sources."""
 
-_TWINS = {"encoder": "mlm", "decoder": "clm"}
-_SMALLEST_BUDGET = 10 * BATCH_ROWS * CONTEXT_LENGTH
+_TWINS = {"encoder": "encoder-nano", "decoder": "decoder-nano"}
+_STEPS_AT_LEAST = 10
+_SCALED = ("tokens", "warmup_tokens", "decay_tokens", "save_every_tokens", "validate_every_tokens")
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class QuickstartSummary:
         """What `--json` prints."""
         return {
             "corpus": str(self.out / "corpus"),
-            "runs": {name: str(self.out / "runs" / name) for name in _TWINS},
-            "exports": {name: str(self.out / "exports" / name) for name in _TWINS},
+            "runs": {kind: str(self.out / "runs" / name) for kind, name in _TWINS.items()},
+            "exports": {kind: str(self.out / "exports" / name) for kind, name in _TWINS.items()},
             "report": str(self.out / "report" / "index.html"),
             "seconds": self.seconds,
         }
@@ -63,19 +66,20 @@ class QuickstartSummary:
     def text(self) -> str:
         """Where everything is, and three things to type next."""
         shown = _short(self.out)
+        paths = self.paths()
         return f"""
 Done in {duration(self.seconds)}. Look at the page first:
 
-  page      {self.out / "report" / "index.html"}
-  encoder   {self.out / "exports" / "encoder"}
-  decoder   {self.out / "exports" / "decoder"}
+  page      {paths["report"]}
+  encoder   {paths["exports"]["encoder"]}
+  decoder   {paths["exports"]["decoder"]}
   runs      {self.out / "runs"}        corpus  {self.out / "corpus"}
 
 Three things to type next:
 
-  ettin check {shown}/runs/encoder
+  ettin suite status {shown}/quickstart.yaml --out {shown}
   ettin quickstart --text YOUR_TEXTS --out my-pair
-  ettin train {shown}/recipe.yaml --corpus {shown}/corpus --out {shown}/longer phases.0.tokens=4M
+  ettin train {shown}/quickstart.yaml --corpus {shown}/corpus --out longer phases.0.tokens=4M
 """
 
 
@@ -91,64 +95,40 @@ def quickstart(text: list[Path], *, out: Path, tokens: int) -> QuickstartSummary
         InputError: too few tokens, no such text, or too little of it.
         CommandFailed: a command did not end well; it has said why.
     """
-    if tokens < _SMALLEST_BUDGET:
-        raise InputError(f"--tokens {tokens:,} is too little; give at least {_SMALLEST_BUDGET:,}")
+    suite = yaml.safe_load(SUITE.read_text(encoding="utf-8"))
+    phase = suite["phases"][0]
+    smallest = _STEPS_AT_LEAST * phase["batch_rows"] * phase["context_length"]
+    if tokens < smallest:
+        raise InputError(f"--tokens {tokens:,} is too little; give at least {smallest:,}")
     for path in text:
         if not path.exists():
             raise InputError(f"--text {path}: there is no such file or folder")
     started = time.monotonic()
     out = out.absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    chosen = [str(path.absolute()) for path in text]
-    if not chosen:
-        chosen = [sysconfig.get_paths()["stdlib"], "--exclude", *NOT_LIBRARY]
+    if text:
+        suite["text"] = [str(path.absolute()) for path in text]
+    else:
+        suite |= {"text": [sysconfig.get_paths()["stdlib"]], "exclude": NOT_LIBRARY}
         log.info("text: the sources of Python's standard library, without its tests")
-    tokenizer, corpus = str(out / "tokenizer"), str(out / "corpus")
-    _run(
-        "tokenizer", "train", "--text", *chosen, "--vocab-size", str(VOCABULARY), "--out", tokenizer
-    )
-    _run(
-        *("prepare", "--text", *chosen, "--tokenizer", tokenizer),
-        *("--context-length", str(CONTEXT_LENGTH), "--held-out", HELD_OUT, "--out", corpus),
-    )
-    recipe = out / "recipe.yaml"
-    _write_recipe(recipe, tokens)
-    for name, objective in _TWINS.items():
-        run, export = str(out / "runs" / name), str(out / "exports" / name)
-        _run("train", str(recipe), "--corpus", corpus, "--objective", objective, "--out", run)
-        _run("export", run, "--out", export)
-    exports = [str(out / "exports" / name) for name in _TWINS]
-    results, report = str(out / "results"), str(out / "report")
-    _run("evaluate", *exports, "--tasks", "quick", "--data", corpus, "--out", results)
-    runs = [str(out / "runs" / name) for name in _TWINS]
-    _run("report", *runs, *exports, results, "--out", report)
-    for each in (tokenizer, corpus, *runs, *exports, report):
-        _run("check", each)
+    suite["phases"] = [_scaled(phase, tokens)]
+    path = out / "quickstart.yaml"
+    _write(path, suite)
+    _run("suite", "run", str(path), "--out", str(out))
+    _run("check", str(out))
     return QuickstartSummary(out, time.monotonic() - started)
 
 
-def _write_recipe(path: Path, tokens: int) -> None:
-    """The recipe of both twins: a tenth of warm-up, half of decay."""
-    recipe = {
-        "size": "nano",
-        "phases": [
-            {
-                "name": "pretraining",
-                "tokens": tokens,
-                "context_length": CONTEXT_LENGTH,
-                "batch_rows": BATCH_ROWS,
-                "warmup_tokens": tokens // 10,
-                "decay_tokens": tokens // 2,
-                "save_every_tokens": tokens // 4,
-                "save_early": True,
-                "validate_every_tokens": tokens // 10,
-            }
-        ],
-        "ngram_baselines": True,
-    }
-    comment = "# Both twins: `--objective` alone tells them apart.\n"
-    content = comment + yaml.safe_dump(recipe, sort_keys=False)
-    if not path.exists() or path.read_text() != content:
+def _scaled(phase: dict[str, Any], tokens: int) -> dict[str, Any]:
+    """The phase with another budget; everything counted in tokens keeps its share of it."""
+    share = Fraction(tokens) / Fraction(parse_count(phase["tokens"]))
+    return {**phase, **{key: int(parse_count(phase[key]) * share) for key in _SCALED}}
+
+
+def _write(path: Path, suite: dict[str, Any]) -> None:
+    """The suite file; an equal one is left alone."""
+    comment = "# An ordinary suite: `ettin suite run` on this file goes on where it stopped.\n"
+    content = comment + yaml.safe_dump(suite, sort_keys=False, allow_unicode=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != content:
         files.write_atomic(path, content)
 
 

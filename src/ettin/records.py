@@ -7,12 +7,22 @@ finished task is not run twice, and a changed setting is a new record beside the
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+import xxhash
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ettin import files
+from ettin.errors import InputError
+
+RESULTS = "results"
+"""What the manifest of a directory of results says that it is."""
+SAMPLES = "samples.json"
+"""A first look at a model, which is no record."""
+FINETUNED = "finetuned"
+"""The folder, beside those of the models, of what was trained to be measured."""
 
 Kind = Literal["encoder", "decoder"]
 
@@ -93,6 +103,42 @@ def folder_of(out: Path, *, model: str, weights: str, task: str) -> Path:
 def record_path(folder: Path, settings: dict[str, Any]) -> Path:
     """The file of the record with these settings."""
     return folder / f"{files.fingerprint(settings)[:8]}.json"
+
+
+def settings_of(record: Record) -> dict[str, Any]:
+    """The settings that name the record's file: what was asked for, not what was found."""
+    return {key: record.settings[key] for key in record.settings if key != "found"}
+
+
+def read_records(out: Path) -> dict[str, Record | str]:
+    """All records below a directory of results.
+
+    Returns:
+        Name, relative to the directory → the record, or why it is none.
+    """
+    found: dict[str, Record | str] = {}
+    for path in sorted(out.glob("*/*/*/*.json")):
+        if path.relative_to(out).parts[0] == FINETUNED:
+            continue
+        name = path.relative_to(out).as_posix()
+        try:
+            found[name] = Record.model_validate(files.read_json(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            found[name] = f"{place}: {first['msg']}"
+        except (InputError, RecursionError) as error:
+            found[name] = str(error)
+    return found
+
+
+def fingerprint_of_weights(digests: Iterable[str]) -> str:
+    """What identifies a model's weights, 32 hexadecimal digits (xxh3_128).
+
+    Args:
+        digests: xxh3_128 of each of its safetensors files, in the order of their names.
+    """
+    return xxhash.xxh3_128_hexdigest("".join(digests).encode())
 
 
 def file_name(text: str) -> str:

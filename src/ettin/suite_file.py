@@ -12,7 +12,7 @@
     tasks: [quick]
 
 Every run is trained by `ettin train FILE size=… seed=…`, so that the same file is read there.
-Paths are relative to where the command is typed, as on the command line.
+Paths are relative to where the suite is first run, as on the command line.
 """
 
 from dataclasses import dataclass

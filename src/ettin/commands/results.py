@@ -9,6 +9,7 @@ import typer
 
 from ettin.arguments import count, counts, one_of
 from ettin.commands.options import AsJson, Out, command_line, group, say, sleep_while_waiting
+from ettin.console import log
 from ettin.errors import CommandFailed, InputError, ProblemsFound
 
 if TYPE_CHECKING:
@@ -87,12 +88,13 @@ def evaluate(
         log_samples=log_samples,
         command=command_line(),
         objective=objective and one_of("--objective", objective, ("mlm", "clm", "mntp")),
+        problems=problems,
     )
     failed = [dataclasses.asdict(each) for each in outcome.failures]
     failed += [{"model": None, "task": None, "reason": each} for each in problems]
     facts = {"results": outcome.records, "failed": failed}
     say(as_json, facts, "\n".join(str(record["path"]) for record in outcome.records))
-    _tell_failures(outcome, problems)
+    _tell_failures(outcome)
 
 
 @app.command(epilog="Example: ettin prefetch --tasks generative,glue --out data")
@@ -112,19 +114,22 @@ def prefetch(
         raise InputError("\n".join(problems) or "--tasks names nothing")
     failures = stage(wanted, out)
     say(as_json, {"data": str(out.absolute()), "failed": len(failures)}, str(out.absolute()))
-    _tell_failures(Outcome([], failures), problems)
+    _tell_failures(Outcome([], failures, problems))
 
 
 @app.command(epilog="Example: ettin report runs exports results --out report")
 def report(
     paths: Annotated[list[Path], typer.Argument(help="Runs, exports, results, in any mix.")],
     out: Out,
+    published: Annotated[
+        bool, typer.Option("--published", help="Show the paper's numbers beside these, so marked.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw what runs and results say as one page."""
     from ettin.report.page import make_report
 
-    summary = make_report(paths, out=out, command=command_line())
+    summary = make_report(paths, out=out, command=command_line(), published=published)
     facts = {
         "page": str(summary.page),
         "tables": [str(path) for path in summary.tables],
@@ -138,34 +143,39 @@ def check(
     path: Annotated[Path, typer.Argument(help="Any directory that ettin wrote.")],
     as_json: AsJson = False,
 ) -> None:
-    """Verify a directory: every file, every hash, and what only its kind can show."""
-    from ettin.check import check as stage
+    """Verify a directory: every file, every hash, what it says, and what it was made from."""
+    from ettin.check import examine
 
-    problems = stage(path)
-    listed = "\n".join(f"  - {problem}" for problem in problems)
-    say(
-        as_json, {"ok": not problems, "problems": problems}, "" if problems else f"{path}: all well"
-    )
+    found = examine(path)
+    problems, notes = found.problems, found.notes
+    facts = {"ok": not problems, "problems": problems, "notes": notes}
+    for note in notes:
+        log.info("note: %s", note)
+    say(as_json, facts, "" if problems else f"{path}: all well")
     if problems:
-        raise ProblemsFound(f"{path}: {len(problems)} problems\n{listed}")
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise ProblemsFound(f"{path}: {_counted(len(problems), 'problem')}\n{listed}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 _BATCH_TOKENS = {"cpu": "4096", "mps": "16384", "cuda": "65536"}
 
 
-def _tell_failures(outcome: "Outcome", problems: list[str]) -> None:
+def _tell_failures(outcome: "Outcome") -> None:
     """Exit code 2 when nothing but mistakes of the caller came out, 1 when some task failed."""
-    failures = [each for each in outcome.failures if not (each.left_out and outcome.records)]
-    reasons = list(problems)
-    for failure in failures:
+    reasons = list(outcome.problems)
+    for failure in outcome.failed:
         if failure.reason not in reasons:
             reasons.append(failure.reason)
     if not reasons:
         return
     listed = "\n".join(f"  - {reason}" for reason in reasons)
-    if not outcome.records and all(failure.by_caller for failure in failures):
+    if outcome.is_mistaken:
         raise InputError(f"nothing could be measured:\n{listed}")
-    failed = len(failures) + len(problems)
+    failed = len(outcome.failed) + len(outcome.problems)
     raise CommandFailed(f"{failed} failed, the rest is measured:\n{listed}", exit_code=1)
 
 

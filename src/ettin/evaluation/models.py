@@ -11,12 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from ettin import files
 from ettin.errors import InputError, nearest
 from ettin.files import Json
-from ettin.records import Kind
+from ettin.records import Kind, fingerprint_of_weights
 
 _KINDS: dict[str, Kind] = {"ForMaskedLM": "encoder", "ForCausalLM": "decoder"}
 _LM_HEADS: dict[str, Kind] = {"LMHeadModel": "decoder", "BertForPreTraining": "encoder"}
@@ -74,10 +72,8 @@ class EvaluatedModel:
     @cached_property
     def weights(self) -> str:
         """Fingerprint of all weight files, 32 hexadecimal digits."""
-        digest = xxhash.xxh3_128()
-        for path in sorted(self.path.glob("*.safetensors")):
-            digest.update(files.fingerprint_file(path).encode())
-        return digest.hexdigest()
+        paths = sorted(self.path.glob("*.safetensors"))
+        return fingerprint_of_weights(files.fingerprint_file(path) for path in paths)
 
     @cached_property
     def surroundings(self) -> str:

@@ -19,6 +19,7 @@ from ettin.console import Progress, duration, log, logged_to, progress
 from ettin.errors import InputError
 from ettin.evaluation.models import EvaluatedModel, open_model
 from ettin.evaluation.quick.samples import TASK, can_show, samples
+from ettin.evaluation.results_directory import measuring
 from ettin.evaluation.task import Inapplicable, Measurement, Request, Task
 from ettin.evaluation.tasks import SEEDED, family_module
 from ettin.files import Json
@@ -50,6 +51,23 @@ class Outcome:
 
     records: list[Json]
     failures: list[Failure]
+    problems: list[str] = dataclasses.field(default_factory=list)
+    """What was asked for and is no task."""
+
+    @property
+    def failed(self) -> list[Failure]:
+        """Failures but for what is left out beside other tasks."""
+        return [each for each in self.failures if not (each.left_out and self.records)]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything asked for is there, or left out for good reasons."""
+        return not self.failed and not self.problems
+
+    @property
+    def is_mistaken(self) -> bool:
+        """Whether nothing came out but mistakes of the caller."""
+        return not self.records and all(failure.by_caller for failure in self.failed)
 
 
 def evaluate(
@@ -61,8 +79,9 @@ def evaluate(
     log_samples: bool,
     command: list[str],
     objective: str | None = None,
+    problems: list[str] | None = None,
 ) -> Outcome:
-    """Measure every model on every task.
+    """Measure every model on every task; the directory of results is finished when all is there.
 
     Args:
         models: directories or hub ids.
@@ -72,6 +91,10 @@ def evaluate(
         log_samples: write every example with its answer beside the record.
         command: the command line, for the records.
         objective: what the models were trained with, where they do not say so themselves.
+        problems: what else was asked for and is no task.
+
+    Raises:
+        InputError: the directory of results is a finished directory of another kind.
     """
     records: list[Json] = []
     failures: list[Failure] = []
@@ -80,6 +103,7 @@ def evaluate(
     ]
     total = len(models) * len(jobs)
     with (
+        measuring(request.out) as results,
         logged_to(request.out.with_name(request.out.name + ".log")),
         progress("evaluate", total=total) as shown,
     ):
@@ -94,10 +118,22 @@ def evaluate(
                     request, seed=seed, path=task.path, advance=_advance(shown, place, model, task)
                 )
                 with _kept(failures, where, task):
-                    record = _record(model, task, asked, log_samples=log_samples, command=command)
+                    record = _record(
+                        model,
+                        task,
+                        asked,
+                        log_samples=log_samples,
+                        command=command,
+                        begin=results.begin,
+                    )
                     records += [] if record is None else [record]
                 shown.update(place + 1, f"{model.name} {task.full_name}")
-    return Outcome(records, failures)
+        outcome = Outcome(records, failures, problems or [])
+        if outcome.is_complete:
+            results.finish(command)
+        elif not outcome.is_mistaken:
+            results.begin()
+    return outcome
 
 
 def _opened(
@@ -148,16 +184,22 @@ def _kept(failures: list[Failure], where: str, task: Task) -> Iterator[None]:
 
 
 def _record(
-    model: EvaluatedModel, task: Task, request: Request, *, log_samples: bool, command: list[str]
+    model: EvaluatedModel,
+    task: Task,
+    request: Request,
+    *,
+    log_samples: bool,
+    command: list[str],
+    begin: Callable[[], None],
 ) -> Json | None:
-    """The record of a task: read if it is there, else measured and written.
+    """The record of a task: read if it is there, else measured and written, after `begin`.
 
     None for samples of a model that has other tokens than the corpus.
     """
     if task.full_name == TASK:
         corpus = _corpus_of(request)
         if can_show(model, corpus):
-            return samples(model, corpus_path=corpus, out=request.out, command=command)
+            return samples(model, corpus_path=corpus, out=request.out, command=command, begin=begin)
         log.info("%s: samples are made of ettin's exports alone", model.name)
         return None
     family = family_module(task.family)
@@ -174,6 +216,7 @@ def _record(
     if path.exists() and (samples_path.exists() or not log_samples):
         log.info("%s on %s is measured already", model.name, task.full_name)
         return {**files.read_json(path), "path": str(path.absolute())}
+    begin()
     started = time.monotonic()
     measured: Measurement = family.measure(task.name, model, request, settings)
     seconds = time.monotonic() - started

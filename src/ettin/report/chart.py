@@ -4,6 +4,8 @@
 
 Solid thick lines with points are held-out losses, thin ones training losses, dashed horizontal
 rules baselines, thin vertical rules the borders of phases; their names stand above the panel.
+Points and rules say their numbers where a page asks for them, and whatever belongs to a run is not
+drawn while it is hidden.
 """
 
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ettin.files import Json
 from ettin.report.collect import Run
+from ettin.report.interaction import hideable, hideable_together, with_hidden
 from ettin.report.labels import FLAG_PIXELS, LINE_PIXELS, Border, ends_of, flags, spread
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ INK, MUTED, GRID, PAPER = "#1f2328", "#6b7280", "#e5e7eb", "#ffffff"
 _FONT = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 _BORDERS_NAMED_AT_MOST = 8
 # The renderer measures text in its own font; a browser's may be a little wider.
+# Fingers and pointers need more than a point's own size.
+_TARGET_SIZE = 260
 _PADDING = {"left": 8, "top": 8, "right": 24, "bottom": 8}
 
 
@@ -117,8 +122,9 @@ def chart(drawing: Drawing, layout: Layout) -> "alt.VConcatChart":
     bottom = alt.layer(
         *_borders(drawing, layout, x, named=False), _learning_rates(drawing, x)
     ).properties(width=layout.width, height=layout.small_height)
-    both: alt.VConcatChart = styled(alt.vconcat(top, bottom, spacing=14).resolve_scale(x="shared"))
-    return both
+    both = alt.vconcat(top, bottom, spacing=14).resolve_scale(x="shared")
+    finished: alt.VConcatChart = with_hidden(styled(both))
+    return finished
 
 
 def _losses(drawing: Drawing, layout: Layout, x: "alt.X") -> list["alt.Chart"]:
@@ -144,14 +150,14 @@ def _losses(drawing: Drawing, layout: Layout, x: "alt.X") -> list["alt.Chart"]:
         scale=alt.Scale(domain=names, range=[list(style.dash) or [1, 0] for style in styles]),
     )
     rules = [
-        {"value": nats, "run": drawing.names[run.path]}
+        {"value": nats, "run": drawing.names[run.path], "baseline": baseline}
         for run in drawing.runs
-        for nats in run.baselines.values()
+        for baseline, nats in run.baselines.items()
     ]
     layers: list[alt.Chart] = [
         drawn(rules)
         .mark_rule(strokeDash=[5, 4], strokeWidth=1.2, opacity=0.75)
-        .encode(y=y, color=color),
+        .encode(y=y, color=color, tooltip=_said("baseline", "loss of this n-gram model")),
         drawn(drawing.series("training"), x=x, y=y, color=color)
         .mark_line(strokeWidth=1, opacity=0.55)
         .encode(detail="phase:N"),
@@ -161,8 +167,25 @@ def _losses(drawing: Drawing, layout: Layout, x: "alt.X") -> list["alt.Chart"]:
         drawn(drawing.starts, x=x, y=y, color=color).mark_point(
             size=70, fill=PAPER, strokeWidth=2, opacity=1
         ),
+        drawn(drawing.series("held-out"), x=x, y=y, color=color)
+        .mark_circle(size=_TARGET_SIZE, opacity=0)
+        .encode(tooltip=_said("phase", "loss on held-out text", "tokens")),
     ]
-    return layers + _ends(drawing, layout, y)
+    return [hideable(layer, "run") for layer in layers] + _ends(drawing, layout, y)
+
+
+def _said(kind: str, value: str, *counts: str) -> list["alt.Tooltip"]:
+    """What a point says: its run, what `kind` names, text tokens where it has them, and its value
+    under the name `value`.
+    """
+    import altair as alt
+
+    return [
+        alt.Tooltip("run:N", title="run"),
+        alt.Tooltip(f"{kind}:N", title=kind),
+        *(alt.Tooltip(f"{count}:Q", title=f"text {count}", format=",.0f") for count in counts),
+        alt.Tooltip("value:Q", title=value, format=".3f"),
+    ]
 
 
 def _ends(drawing: Drawing, layout: Layout, y: "alt.Y") -> list["alt.Chart"]:
@@ -177,16 +200,20 @@ def _ends(drawing: Drawing, layout: Layout, y: "alt.Y") -> list["alt.Chart"]:
         muted=MUTED,
     )
     return [
-        drawn([{"value": at, "text": text}])
-        .mark_text(
-            align="left",
-            dx=10,
-            dy=LINE_PIXELS * (place - (len(label.lines) - 1) / 2),
-            fontSize=13,
-            fontWeight=label.weight,
-            color=label.color,
+        hideable_together(
+            drawn([{"value": at, "text": text, "of": label.series}])
+            .mark_text(
+                align="left",
+                dx=10,
+                dy=LINE_PIXELS * (place - (len(label.lines) - 1) / 2),
+                fontSize=13,
+                fontWeight=label.weight,
+                color=label.color,
+            )
+            .encode(x=alt.value(layout.width), y=y, text="text:N"),
+            "of",
+            count=len(label.series),
         )
-        .encode(x=alt.value(layout.width), y=y, text="text:N")
         for label, at in spread(ends, drawing.domain, layout.height)
         for place, text in enumerate(label.lines)
     ]
@@ -227,7 +254,7 @@ def _learning_rates(drawing: Drawing, x: "alt.X") -> "alt.Chart":
 
     rates = drawing.series("learning rate")
     highest = max((point["value"] for point in rates), default=0.0)
-    layer: alt.Chart = (
+    layer = (
         drawn(rates)
         .mark_line(strokeWidth=1.5, color=MUTED)
         .encode(
@@ -243,7 +270,7 @@ def _learning_rates(drawing: Drawing, x: "alt.X") -> "alt.Chart":
             detail=["run:N", "phase:N"],
         )
     )
-    return layer
+    return hideable(layer, "run")
 
 
 def drawn(values: list[Json], **channels: Any) -> "alt.Chart":

@@ -13,6 +13,7 @@ and escaping is the page's.
 """
 
 import os
+import re
 import statistics
 import unicodedata
 from collections.abc import Iterator
@@ -27,7 +28,11 @@ from ettin.errors import InputError
 from ettin.files import MANIFEST, Json, read_json, read_manifest
 
 BASELINES = ("unigram", "bigram")
-_SKIPPED_KINDS = {"corpus", "tokenizer", "checkpoint", "report"}
+_SKIPPED_KINDS = {"corpus", "tokenizer", "checkpoint", "report", "finetuned"}
+_PLAN, _JOBS = "plan.json", "jobs"
+"""What a suite keeps beside the directories of its stages."""
+_PARTS_OF_RECORD = 4
+"""`<model>-<weights>/<family>/<task>/<settings>.json`, the place of a record in its results."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class Findings:
 
     Attributes:
         samples: objects of kind `samples`, as the program that made them wrote them.
-        records: result records.
+        records: result records, each with its `path` within its results.
         corpora: path of a run's corpus → what its manifest states, where the corpus still is.
         left_out: path → why it could not be used.
     """
@@ -237,7 +242,11 @@ def _candidates(path: Path) -> Iterator[Path]:
         return
     for folder, below, names in os.walk(path):
         here = Path(folder)
-        below[:] = sorted(name for name in below if not name.endswith((".partial", ".lock")))
+        below[:] = sorted(
+            name
+            for name in below
+            if not name.endswith((".partial", ".lock")) and not (name == _JOBS and _PLAN in names)
+        )
         manifest = _kind(here) if MANIFEST in names else None
         if manifest in {"run", "export", *_SKIPPED_KINDS} or (
             manifest is None and {"start.json", "metrics.jsonl"} & set(names)
@@ -249,7 +258,15 @@ def _candidates(path: Path) -> Iterator[Path]:
 
 
 def _may_be_record(name: str) -> bool:
-    return name.endswith(".json") and name != MANIFEST
+    return name.endswith(".json") and name not in (MANIFEST, _PLAN)
+
+
+def _place_of_record(path: Path) -> str:
+    """The record's path within its results, wherever they lie; of any other file its name."""
+    parts = path.parts[-_PARTS_OF_RECORD:]
+    model, _, weights = parts[0].rpartition("-")
+    in_results = len(parts) == _PARTS_OF_RECORD and model and re.fullmatch("[0-9a-f]{8}", weights)
+    return plain("/".join(parts) if in_results else path.name)
 
 
 def _kind(directory: Path) -> str | None:
@@ -267,7 +284,10 @@ def _read(path: Path) -> tuple[str, Any]:
             return "samples", value
         named = isinstance(value.get("task"), str) and isinstance(value.get("metric"), str)
         is_record = named and "value" in value
-        return ("record", value) if is_record else ("other", None)
+        # Where it lies is known to whoever found it, whatever the file says of that.
+        return (
+            ("record", {**value, "path": _place_of_record(path)}) if is_record else ("other", None)
+        )
     manifest = _clean(read_manifest(path))
     if manifest["kind"] == "run":
         return "run", _read_run(path, manifest)
@@ -315,4 +335,5 @@ def _clean_value(value: object) -> object:
         return {plain(str(key)): _clean_value(inside) for key, inside in value.items()}
     if isinstance(value, list):
         return [_clean_value(inside) for inside in value]
-    return value
+    # Python's JSON has a NaN that no other has.
+    return str(value) if isinstance(value, float) and number(value) is None else value

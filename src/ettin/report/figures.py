@@ -1,7 +1,7 @@
 """Figures as data: one grammar (Altair) for the page, the paper and the terminal's next tool.
 
 `learning_curves` returns a `Figure`: the same chart in two layouts, wide and narrow, as Vega-Lite
-specifications, and the numbers drawn. `save` writes what people reuse: SVG, PNG, the wide
+specifications, and the numbers drawn. `save` writes what people reuse: SVG, PDF, PNG, the wide
 specification, and the numbers as CSV. No legend has to be matched: every line carries its name.
 """
 
@@ -13,7 +13,9 @@ from ettin.files import Json, write_atomic
 from ettin.report.captions import caption_of
 from ettin.report.chart import NARROW, PALETTE, WIDE, Drawing, Style, chart
 from ettin.report.collect import Run
+from ettin.report.interaction import Series
 from ettin.report.labels import labels_of
+from ettin.report.pdf import pdf
 from ettin.report.phases import borders_of, phases_of
 from ettin.report.tables import table_csv
 
@@ -42,6 +44,8 @@ class Figure:
         wide: Vega-Lite specification for pages and papers.
         narrow: the same for a telephone.
         data: the numbers drawn, one dictionary a point.
+        series: what the page offers to hide, in the order of its buttons; the specifications read
+            their names from `interaction.HIDDEN`.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Figure:
     wide: Json
     narrow: Json
     data: tuple[Json, ...]
+    series: tuple[Series, ...] = ()
 
 
 def all_figures(runs: tuple[Run, ...]) -> list[Figure]:
@@ -91,15 +96,17 @@ def learning_curves(
         title: what it shows, in a few words.
     """
     names = labels_of(runs) if names is None else names
+    styles = _styles(runs, names)
     drawing = Drawing(
         runs=runs,
         names=names,
-        styles=_styles(runs, names),
+        styles=styles,
         points=tuple(point for run in runs for point in _points(run, names[run.path])),
         borders=tuple(borders_of(runs, names)),
     )
     wide, narrow = (chart(drawing, layout).to_dict() for layout in (WIDE, NARROW))
-    return Figure(file_name, title, caption_of(runs, names), wide, narrow, drawing.points)
+    series = tuple(Series(names[run.path], *styles[run.path]) for run in runs)
+    return Figure(file_name, title, caption_of(runs, names), wide, narrow, drawing.points, series)
 
 
 def svg(spec: Json) -> str:
@@ -110,11 +117,13 @@ def svg(spec: Json) -> str:
 
 
 def save(figure: Figure, folder: Path) -> list[Path]:
-    """Write a figure as SVG, PNG (two pixels a point), Vega-Lite and CSV; returns the paths."""
+    """Write a figure as SVG, PDF, PNG (two pixels a point), Vega-Lite, CSV; returns the paths."""
     import vl_convert
 
+    drawing = svg(figure.wide)
     contents: dict[str, bytes | str] = {
-        ".svg": svg(figure.wide),
+        ".svg": drawing,
+        ".pdf": pdf(drawing),
         ".png": vl_convert.vegalite_to_png(figure.wide, scale=_PNG_SCALE),
         ".vl.json": json.dumps(figure.wide, indent=1, sort_keys=True) + "\n",
         ".csv": table_csv(figure.data),

@@ -19,6 +19,7 @@ LINE_PIXELS = 17
 """From one line of text to the next."""
 FLAG_PIXELS = 15
 _FLAG_CHARACTER_PIXELS = 6.4
+_CUT = "…"
 _ROLES = (
     "encoder",
     "decoder",
@@ -29,12 +30,15 @@ _ROLES = (
 
 
 class Label(NamedTuple):
-    """Text at the right end of a line, in lines, and the loss at which the line ends."""
+    """Text at the right end of a line, in lines, and the loss at which the line ends; `series` are
+    the names of the runs it speaks of.
+    """
 
     lines: tuple[str, ...]
     loss: float
     color: str
     weight: Literal[400, 600]
+    series: tuple[str, ...] = ()
 
 
 class Border(NamedTuple):
@@ -88,20 +92,25 @@ def ends_of(
         runs: those drawn.
         names: what to call each.
         colors: of each.
-        characters: the longest line of a role's name; longer ones go on below.
+        characters: the longest line of a name; longer ones go on below.
         muted: the colour of baselines.
     """
-    labels = [
-        Label(_wrapped(names[run.path], f"{loss:.2f}", characters), loss, colors[run.path], 600)
-        for run in runs
-        if (loss := run.validation_loss) is not None
-    ]
+    labels = []
+    for run in runs:
+        name, loss = names[run.path], run.validation_loss
+        if loss is not None:
+            lines = _wrapped(name, f"{loss:.2f}", characters)
+            labels.append(Label(lines, loss, colors[run.path], 600, (name,)))
     for baseline in BASELINES:
-        values = sorted(run.baselines[baseline] for run in runs if baseline in run.baselines)
-        for group in _groups(values):
-            shown = dict.fromkeys(f"{value:.2f}" for value in (group[0], group[-1]))
+        stated = [
+            (run.baselines[baseline], names[run.path]) for run in runs if baseline in run.baselines
+        ]
+        for group in _groups(sorted(stated)):
+            values = [value for value, _ in group]
+            shown = dict.fromkeys(f"{value:.2f}" for value in (values[0], values[-1]))
             text = f"{baseline} {'–'.join(shown)}"
-            labels.append(Label((text,), sum(group) / len(group), muted, 400))
+            of = tuple(name for _, name in group)
+            labels.append(Label((text,), sum(values) / len(values), muted, 400, of))
     return labels
 
 
@@ -154,11 +163,16 @@ def flags(borders: list[Border], *, tokens: float, width: int) -> list[Flag]:
 
 
 def _wrapped(name: str, loss: str, characters: int) -> tuple[str, ...]:
-    """A role's long name in lines, its loss at the end; other names stay whole."""
+    """A long name in lines, its loss at the end: a role's between words, another where it was
+    shortened.
+    """
     text = f"{name} {loss}"
-    if name not in _ROLES:
+    if name in _ROLES:
+        return tuple(wrap(text, characters, break_on_hyphens=False))
+    begins, cut, ends = name.partition(_CUT)
+    if len(text) <= characters or not cut:
         return (text,)
-    return tuple(wrap(text, characters, break_on_hyphens=False))
+    return (begins + cut, f"{ends} {loss}")
 
 
 def _apart(above: Label, below: Label) -> float:
@@ -168,15 +182,15 @@ def _apart(above: Label, below: Label) -> float:
 
 def shortened(name: str) -> str:
     """A name of at most 24 characters: its beginning and its end."""
-    return name if len(name) <= 24 else f"{name[:12]}…{name[-11:]}"
+    return name if len(name) <= 24 else f"{name[:12]}{_CUT}{name[-11:]}"
 
 
-def _groups(values: list[float]) -> list[list[float]]:
-    """Sorted values in runs whose neighbours differ by less than 0.15 nats."""
-    groups = [values[:1]] if values else []
-    for before, value in pairwise(values):
-        if value - before < 0.15:
-            groups[-1].append(value)
+def _groups(stated: list[tuple[float, str]]) -> list[list[tuple[float, str]]]:
+    """Sorted values with their names, apart where neighbours differ by 0.15 nats or more."""
+    groups = [stated[:1]] if stated else []
+    for before, after in pairwise(stated):
+        if after[0] - before[0] < 0.15:
+            groups[-1].append(after)
         else:
-            groups.append([value])
+            groups.append([after])
     return groups

@@ -11,6 +11,8 @@ from ettin.report.collect import Run, number
 from ettin.report.labels import Border, labels_of, shortened
 from ettin.report.tables import Column, Table, amount, small, whole
 
+_NAMED_AT_MOST = 4
+
 
 class PhaseOfRun(NamedTuple):
     """One phase of one run.
@@ -85,7 +87,7 @@ def phase_table(runs: tuple[Run, ...]) -> Table:
         reads_mask_rate = any(run.kind == "encoder" for run in same)
         rows.append(
             {
-                "run": ", ".join(names[run.path] for run in same),
+                "run": _named(same, runs, names),
                 **row,
                 "mask_rate": row["mask_rate"] if reads_mask_rate else None,
             }
@@ -128,10 +130,7 @@ def source_table(runs: tuple[Run, ...]) -> Table:
             Column("share", "share", _percent),
             Column("epochs", "epochs", "{:.2f}".format),
         ),
-        rows=tuple(
-            {"run": ", ".join(names[run.path] for run in same), **row}
-            for same, row in _merged(read)
-        ),
+        rows=tuple({"run": _named(same, runs, names), **row} for same, row in _merged(read)),
     )
 
 
@@ -250,6 +249,18 @@ def _merged(pairs: list[tuple[Run, Json]]) -> list[tuple[list[Run], Json]]:
     for run, row in pairs:
         merged.setdefault(repr(row), ([], row))[0].append(run)
     return list(merged.values())
+
+
+def _named(same: list[Run], runs: tuple[Run, ...], names: dict[Path, str]) -> str:
+    """The runs that a row is true of: their names, or in a few words where they are many."""
+    if len(same) <= _NAMED_AT_MOST:
+        return ", ".join(names[run.path] for run in same)
+    variants = dict.fromkeys(run.variant for run in same)
+    if len(same) == sum(run.variant in variants for run in runs):
+        return f"all {len(same)} {' and '.join(variants)} runs"
+    sizes = ", ".join(dict.fromkeys(str(run.facts.get("size", "?")) for run in same))
+    roles = ", ".join(dict.fromkeys(run.role for run in same))
+    return f"{len(same)} runs ({sizes}; {roles})"
 
 
 def _objects(value: object) -> list[Json]:

@@ -8,11 +8,12 @@ Every line carries the name of its model at its left and its number at its right
 methods stand below their rules, in as many lanes as keep them apart.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ettin.files import Json
 from ettin.report.chart import MUTED, NARROW, PAPER, WIDE, Layout, drawn, styled
 from ettin.report.figures import Figure
+from ettin.report.interaction import Series, hideable, with_hidden
 from ettin.report.scores import CHANCE, ModelScore, Panel
 
 if TYPE_CHECKING:
@@ -54,8 +55,15 @@ def score_figure(panels: list[Panel]) -> Figure:
             "A ring: the same model with random weights, whose vectors still tell which words a "
             "text holds; what lies to the right of it was learned in training."
         )
+    colors = {score.model: score.color for panel in panels for score in panel.scores}
     return Figure(
-        "scores", "What they can do", " ".join(sentences), wide, narrow, tuple(_numbers(panels))
+        "scores",
+        "What they can do",
+        " ".join(sentences),
+        wide,
+        narrow,
+        tuple(_numbers(panels)),
+        tuple(Series(model, color) for model, color in colors.items()),
     )
 
 
@@ -94,9 +102,8 @@ def _chart(panels: list[Panel], layout: Layout) -> "alt.LayerChart":
         .encode(x=alt.value(0), text="text:N")
         for band in bands
     ]
-    finished: alt.LayerChart = styled(
-        alt.layer(*layers).properties(width=layout.width, height=height)
-    )
+    whole = alt.layer(*layers).properties(width=layout.width, height=height)
+    finished: alt.LayerChart = with_hidden(styled(whole))
     return finished
 
 
@@ -148,53 +155,83 @@ def _simple_methods(
 
 
 def _models(bands: list[_Band], layout: Layout, x: "alt.X", y: "alt.Y") -> list["alt.Chart"]:
-    """Bars, rings, dots, names and numbers of all models."""
+    """Bars, rings, dots, names and numbers of all models, each hidden with its model."""
     import altair as alt
 
-    layers: list[alt.Chart] = []
-    for band in bands:
-        for score, at in zip(band.panel.scores, band.lines, strict=True):
-            color, error = score.color, score.error or 0.0
-            point = {"value": score.value, "at": at}
-            if score.error is not None:
-                bar = {**point, "value": score.value - error, "until": score.value + error}
-                layers.append(
-                    drawn([bar], x=x, y=y)
-                    .mark_rule(color=color, strokeWidth=2.4, opacity=0.6)
-                    .encode(x2="until:Q")
-                )
-            if score.untrained is not None:
-                ring = drawn([{"value": score.untrained, "at": at}], x=x, y=y)
-                layers.append(
-                    ring.mark_point(size=60, stroke=color, fill=PAPER, strokeWidth=1.8, opacity=1)
-                )
-            dot = drawn([point], x=x, y=y)
-            layers.append(dot.mark_point(size=75, fill=color, stroke=color, opacity=1))
-            layers += _texts(score, at, layout, y)
-    return layers
-
-
-def _texts(score: ModelScore, at: float, layout: Layout, y: "alt.Y") -> list["alt.Chart"]:
-    import altair as alt
-
-    error = "" if score.error is None else f" ± {score.error:.2f}"
-    name_x, name_y = (-10, at) if layout is WIDE else (0, at - _NAME_PIXELS)
-    texts = []
-    # Rules run behind names; paper around the letters keeps them readable.
-    arounds: tuple[dict[str, Any], ...] = ({"stroke": PAPER, "strokeWidth": 4, "opacity": 1}, {})
-    for around in arounds:
-        name = drawn([{"at": name_y, "text": score.model}], y=y).mark_text(
-            align="right" if layout is WIDE else "left",
-            fontSize=13,
-            fontWeight=600,
-            color=score.color,
-            **around,
-        )
-        texts.append(name.encode(x=alt.value(name_x), text="text:N"))
-    value = drawn([{"at": at, "text": f"{score.value:.2f}{error}"}], y=y).mark_text(
-        align="left", fontSize=12, color=score.color
+    rows = [
+        _row(band.panel, score, at)
+        for band in bands
+        for score, at in zip(band.panel.scores, band.lines, strict=True)
+    ]
+    bars = [row | {"value": row["low"]} for row in rows if row["stderr"] is not None]
+    rings = [
+        row | {"value": row["untrained"], "weights": "random"}
+        for row in rows
+        if row["untrained"] is not None
+    ]
+    color = alt.Color("color:N", scale=None, legend=None)
+    stroke, fill = (
+        channel("color:N", scale=None, legend=None) for channel in (alt.Stroke, alt.Fill)
     )
-    return [*texts, value.encode(x=alt.value(layout.width + 10), text="text:N")]
+    said = [
+        alt.Tooltip(f"{field}:N", title=field) for field in ("model", "weights", "task", "metric")
+    ]
+    value = alt.Tooltip("value:Q", title="score", format=".3f")
+    dots = drawn(rows, x=x, y=y, stroke=stroke, fill=fill)
+    layers: list[alt.Chart] = [
+        drawn(bars, x=x, y=y, color=color)
+        .mark_rule(strokeWidth=2.4, opacity=0.6)
+        .encode(x2="high:Q"),
+        drawn(rings, x=x, y=y, stroke=stroke)
+        .mark_point(size=60, fill=PAPER, strokeWidth=1.8, opacity=1)
+        .encode(tooltip=[*said, value]),
+        dots.mark_point(size=75, opacity=1).encode(
+            tooltip=[*said, value, alt.Tooltip("error:N", title="standard error")]
+        ),
+        *_texts(rows, layout, y),
+    ]
+    return [hideable(layer, "model") for layer in layers]
+
+
+def _row(panel: Panel, score: ModelScore, at: float) -> Json:
+    """A model's line in a band: what is drawn of it, and what it says when asked."""
+    error = score.error or 0.0
+    shown = "" if score.error is None else f" ± {score.error:.2f}"
+    return {
+        "model": score.model,
+        "task": panel.task,
+        "metric": panel.metric.replace("_", " "),
+        "weights": "trained",
+        "value": score.value,
+        "stderr": score.error,
+        "error": "not known" if score.error is None else f"{score.error:.3f}",
+        "low": score.value - error,
+        "high": score.value + error,
+        "untrained": score.untrained,
+        "color": score.color,
+        "at": at,
+        "text": f"{score.value:.2f}{shown}",
+    }
+
+
+def _texts(rows: list[Json], layout: Layout, y: "alt.Y") -> list["alt.Chart"]:
+    """Names of models beside or above their lines, numbers at the right."""
+    import altair as alt
+
+    color = alt.Color("color:N", scale=None, legend=None)
+    name_x, above = (-10, 0.0) if layout is WIDE else (0, _NAME_PIXELS)
+    raised = [row | {"at": row["at"] - above} for row in rows]
+    align: Literal["right", "left"] = "right" if layout is WIDE else "left"
+    name = drawn(raised, y=y).encode(x=alt.value(name_x), text="model:N")
+    value = drawn(rows, y=y, color=color).encode(x=alt.value(layout.width + 10), text="text:N")
+    return [
+        # Rules run behind names; paper around the letters keeps them readable.
+        name.mark_text(
+            align=align, fontSize=13, fontWeight=600, stroke=PAPER, strokeWidth=4, color=PAPER
+        ),
+        name.mark_text(align=align, fontSize=13, fontWeight=600).encode(color=color),
+        value.mark_text(align="left", fontSize=12),
+    ]
 
 
 def _values(panel: Panel) -> list[float]:

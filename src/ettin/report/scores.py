@@ -1,7 +1,6 @@
 """Result records as what a figure and a table show: whose score, how sure, and beside what.
 
     panels(records)       tasks, each with a score a model and the simple methods beside it
-    score_table(records)  every record in a row, whatever its metric
 
 Records that differ in nothing but their seed are one score, their mean. A figure shows metrics
 that lie between 0 and 1 with 1 the best; a table shows all.
@@ -17,7 +16,6 @@ from ettin.report.chart import PALETTE
 from ettin.report.collect import number
 from ettin.report.figures import STYLES
 from ettin.report.labels import shortened
-from ettin.report.tables import Column, Table
 
 UNTRAINED = "untrained"
 """The baseline that each model has of its own: the same shape with random weights."""
@@ -51,7 +49,7 @@ class Panel(NamedTuple):
 def panels(records: tuple[Json, ...]) -> list[Panel]:
     """Every task whose metric can be drawn, in the order of records; encoders come first."""
     drawn = sorted(
-        (record for record in records if _can_be_drawn(record)),
+        (record for record in records if can_be_drawn(record)),
         key=lambda record: (record.get("variant") == "cross", record.get("kind") == "decoder"),
     )
     called = model_names(tuple(drawn))
@@ -88,37 +86,8 @@ def model_names(records: tuple[Json, ...]) -> dict[tuple[str, str], tuple[str, s
     return found
 
 
-def score_table(records: tuple[Json, ...]) -> Table:
-    """Evaluation results, as the records state them; a column for every baseline that one has."""
-    keys = ("model", "objective", "tag", "task", "metric", "value", "stderr")
-    methods = list(dict.fromkeys(name for record in records for name in _baselines(record)))
-    ends = ("examples", "limit", "seed")
-    columns = [Column(key, key, _three if key in ("value", "stderr") else str) for key in keys]
-    columns += [Column(f"baseline {name}", _said(name), _three) for name in methods]
-    columns += [Column(key, key, _shown_end) for key in ends]
-    rows = [
-        {
-            **{key: record.get(key) for key in keys},
-            **{f"baseline {name}": _baselines(record).get(name) for name in methods},
-            **{key: record.get(key) for key in ends},
-        }
-        for record in records
-    ]
-    notes = ["stderr is one standard error."]
-    if methods:
-        notes.append("Columns of simple methods hold the same metric on the same examples.")
-    if any(record.get("limit") is not None for record in records):
-        notes.append("A record with a limit is a part of its task, and no benchmark's score.")
-    return Table(
-        name="results",
-        title="What they can do, in numbers",
-        note=" ".join(notes),
-        columns=tuple(columns),
-        rows=tuple(rows),
-    )
-
-
-def _can_be_drawn(record: Json) -> bool:
+def can_be_drawn(record: Json) -> bool:
+    """Whether a record's metric lies between 0 and 1 (or −1) with 1 the best."""
     value = number(record.get("value"))
     words = str(record.get("metric")).lower().replace("@", "_").split("_")
     bounded = any(word in words or str(record.get("metric")) == word for word in _BOUNDED)
@@ -202,12 +171,3 @@ def _role(record: Json) -> str | None:
 
 def _said(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _three(value: object) -> str:
-    size = number(value)
-    return str(value) if size is None else f"{size:.3f}"
-
-
-def _shown_end(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,4 +1,5 @@
-"""Tables of the report: each a list of plain values, shown on the page and saved as CSV and JSON.
+"""Tables of the report: each a list of plain values, shown on the page and saved as CSV and JSON,
+and as Parquet where the types of its columns are stated.
 
 A table holds numbers, not text made of numbers; how a column is shown stands beside its heading.
 A table without rows is left out of the page.
@@ -8,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +45,10 @@ class Table:
         title: what it shows.
         note: what a reader must know to read it; may be empty.
         columns: in the order shown.
-        rows: one dictionary a row, with a value for every column; None where nothing is known.
+        rows: one dictionary a row, with a value for every column; None where nothing is known. They
+            may hold more than the columns that the page shows.
+        rows_on_page: those shown, where the page does not show all.
+        types: column → Arrow's name of its type, for tables that others compute with.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Table:
     note: str
     columns: tuple[Column, ...]
     rows: tuple[Json, ...]
+    rows_on_page: tuple[Json, ...] | None = None
+    types: dict[str, str] = field(default_factory=dict)
 
     @property
     def known_columns(self) -> list[Column]:
@@ -59,7 +65,7 @@ class Table:
         return [
             column
             for column in self.columns
-            if any(row.get(column.key) is not None for row in self.rows)
+            if any(row.get(column.key) is not None for row in self._shown_rows)
         ]
 
     @property
@@ -70,16 +76,22 @@ class Table:
                 "–" if row.get(column.key) is None else column.show(row[column.key])
                 for column in self.known_columns
             ]
-            for row in self.rows
+            for row in self._shown_rows
         ]
+
+    @property
+    def _shown_rows(self) -> tuple[Json, ...]:
+        return self.rows if self.rows_on_page is None else self.rows_on_page
 
 
 def save(table: Table, folder: Path) -> list[Path]:
-    """Write a table as CSV and as JSON; returns the two paths."""
-    contents = {
+    """Write a table as CSV and as JSON, and as Parquet if it has types; returns the paths."""
+    contents: dict[str, str | bytes] = {
         ".csv": table_csv(table.rows),
         ".json": json.dumps(list(table.rows), indent=2, ensure_ascii=False) + "\n",
     }
+    if table.types:
+        contents[".parquet"] = _parquet(table)
     for ending, content in contents.items():
         write_atomic(folder / (table.name + ending), content)
     return [folder / (table.name + ending) for ending in contents]
@@ -93,6 +105,20 @@ def table_csv(rows: tuple[Json, ...]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _parquet(table: Table) -> bytes:
+    """The rows as a Parquet file, without anything that depends on when it was written."""
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = pyarrow.schema(
+        [(name, pyarrow.type_for_alias(alias)) for name, alias in table.types.items()]
+    )
+    rows = [{name: row.get(name) for name in table.types} for row in table.rows]
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), sink)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def losses(runs: tuple[Run, ...]) -> Table:
@@ -245,6 +271,12 @@ def small(value: float) -> str:
     """`2.4e-6`, `1e-4`: as people write small numbers."""
     digits, _, exponent = f"{value:.1e}".partition("e")
     return f"{digits.removesuffix('.0')}e{int(exponent)}"
+
+
+def score(value: object) -> str:
+    """`0.412`: a score, or its error, with three decimals."""
+    size = number(value)
+    return str(value) if size is None else f"{size:.3f}"
 
 
 def whole(value: object) -> str:

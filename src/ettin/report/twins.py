@@ -13,6 +13,7 @@ from ettin.report.collect import Run
 from ettin.report.phases import names_of, phases_of
 from ettin.report.tables import Column, Table
 
+_PAIRS_IN_FULL = 4
 OTHER = "not comparable"
 """What a point says that two runs of different phases cannot share."""
 
@@ -70,6 +71,47 @@ def proof(pair: Pair, place: int) -> Table:
         columns=(Column("point", "same"), Column("holds", "holds"), Column("found", "found")),
         rows=tuple(rows),
     )
+
+
+def proofs(pairs: list[Pair]) -> list[Table]:
+    """The proof of every pair. Of many, one table with a row a pair, and below it the proofs of
+    those that do not hold in every point.
+    """
+    tables = [proof(pair, place) for place, pair in enumerate(pairs, start=1)]
+    if len(pairs) <= _PAIRS_IN_FULL:
+        return tables
+    rows = []
+    for pair, table in zip(pairs, tables, strict=True):
+        answers = [row["holds"] for row in table.rows]
+        rows.append(
+            {
+                "encoder": pair.encoder.name,
+                "decoder": pair.decoder.name,
+                "variant": pair.variant,
+                "holds": "NO" if "NO" in answers else "yes" if _all_hold(table) else "in part",
+                "points": f"{answers.count('yes')} of {len(answers)}",
+            }
+        )
+    summary = Table(
+        name="pairs",
+        title="Are they pairs?",
+        note="For each encoder and decoder: the same phases, rows, order, tokens and first weights "
+        "(cross-trained ones: checkpoints of twins), and recipes that differ in the objective "
+        "alone. What does not hold in every point is shown below.",
+        columns=(
+            Column("encoder", "encoder"),
+            Column("decoder", "decoder"),
+            Column("variant", "variant"),
+            Column("holds", "holds"),
+            Column("points", "points"),
+        ),
+        rows=tuple(rows),
+    )
+    return [summary, *(table for table in tables if not _all_hold(table))]
+
+
+def _all_hold(table: Table) -> bool:
+    return all(row["holds"] in ("yes", "as executed") for row in table.rows)
 
 
 def differences(one: Json, other: Json, *, prefix: str = "") -> list[str]:

@@ -23,6 +23,9 @@ from ettin.suite.trajectories import chosen_tags
 from ettin.suite_file import SuiteFile, load_suite
 from ettin.task_names import FROM_CORPUS, families_of
 
+PLAN = "plan.json"
+"""In a suite's directory: the plan that it is run by, as `plan_file` writes it."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -46,7 +49,8 @@ def make_plan(suite: Path, *, out: Path) -> Plan:
 
     Args:
         suite: a suite file.
-        out: where everything goes; finished runs in it tell the throughput of those to come.
+        out: where everything goes; finished runs in it tell the throughput of those to come, and a
+            suite that was begun there tells the folder that its relative paths belong to.
 
     Raises:
         InputError: the file cannot be used; every mistake at once.
@@ -58,6 +62,7 @@ def make_plan(suite: Path, *, out: Path) -> Plan:
     facts = {
         "suite": str(planner.suite_path),
         "out": str(planner.out),
+        "folder": str(planner.folder),
         "jobs": [job.facts() for job in jobs],
         "totals": totals,
     }
@@ -86,7 +91,8 @@ class _Planner:
 
     def __init__(self, file: SuiteFile, suite_path: Path, out: Path) -> None:
         self.file, self.suite, self.suite_path, self.out = file, file.suite, suite_path, out
-        self.corpus = file.corpus.absolute() if file.corpus else out / "corpus"
+        self.folder = _folder(suite_path, out)
+        self.corpus = self.folder / file.corpus if file.corpus else out / "corpus"
 
     def jobs(self) -> list[Job]:
         runs = runs_of(self.file)
@@ -103,7 +109,7 @@ class _Planner:
         if not isinstance(self.suite.tokenizer, TrainedTokenizer):
             return []
         text = self.suite.text or tuple(self.suite.sources.values())
-        words = ["ettin", "tokenizer", "train", "--text", *map(_path, text), *self._reading()]
+        words = ["ettin", "tokenizer", "train", "--text", *map(self._path, text), *self._reading()]
         words += ["--vocab-size", str(self.suite.tokenizer.vocab_size)]
         output = self.out / "tokenizer"
         return [Job("tokenizer", "tokenizer", (_to(words, output),), output)]
@@ -112,11 +118,13 @@ class _Planner:
         suite = self.suite
         words = ["ettin", "prepare"]
         if suite.text:
-            words += ["--text", *map(_path, suite.text)]
+            words += ["--text", *map(self._path, suite.text)]
         for name, path in suite.sources.items():
-            words += ["--source", f"{name}={_path(path)}"]
+            words += ["--source", f"{name}={self._path(path)}"]
         trained = isinstance(suite.tokenizer, TrainedTokenizer)
-        tokenizer = str(self.out / "tokenizer") if trained else _path_or_id(str(suite.tokenizer))
+        tokenizer = (
+            str(self.out / "tokenizer") if trained else self._path_or_id(str(suite.tokenizer))
+        )
         lengths = sorted({phase.context_length for run in runs for phase in run.recipe.phases})
         words += ["--tokenizer", tokenizer, *self._reading()]
         words += ["--context-length", ",".join(map(str, lengths))]
@@ -214,7 +222,7 @@ class _Planner:
         """Name, command and results folder of each evaluation of an export."""
         of_corpus = [word for word in tasks if set(families_of(word)) <= FROM_CORPUS]
         others = [word for word in tasks if word not in of_corpus]
-        benchmarks = _path(self.suite.data) if self.suite.data else None
+        benchmarks = self._path(self.suite.data) if self.suite.data else None
         found = []
         for ending, words, data in (
             ("", of_corpus, str(self.corpus)),
@@ -222,7 +230,13 @@ class _Planner:
         ):
             if words:
                 output = self.out / "results" / (name + ending)
-                command = ["ettin", "evaluate", str(export), "--tasks", ",".join(map(_task, words))]
+                command = [
+                    "ettin",
+                    "evaluate",
+                    str(export),
+                    "--tasks",
+                    ",".join(map(self._task, words)),
+                ]
                 command += _options({"--data": data})
                 found.append((name + ending, _to([*command, *self._settings()], output), output))
         return found
@@ -236,6 +250,18 @@ class _Planner:
         """The corpus, if an evaluation reads it."""
         return (self.corpus,) if str(self.corpus) in words else ()
 
+    def _path(self, text: str) -> str:
+        return str(self.folder / Path(text).expanduser())
+
+    def _path_or_id(self, text: str) -> str:
+        """A directory, if there is one of that name; else an id on the hub."""
+        path = self._path(text)
+        return path if Path(path).exists() else text
+
+    def _task(self, word: str) -> str:
+        family, equals, path = word.partition("=")
+        return f"{family}={self._path(path)}" if equals else word
+
     def _report(self, sources: list[Job]) -> Job:
         output = self.out / "report"
         kinds = dict.fromkeys(job.output.parent for job in sources)
@@ -245,6 +271,14 @@ class _Planner:
         return Job("report", "report", (_to(words, output),), output, inputs)
 
 
+def _folder(suite: Path, out: Path) -> Path:
+    """Where relative paths of a suite begin: where it was first run from; for a new one, here."""
+    path = out / PLAN
+    begun = files.read_json(path) if path.is_file() else {}
+    alike = begun.get("suite") == str(suite) and begun.get("out") == str(out)
+    return Path(str(begun["folder"])) if alike and "folder" in begun else Path.cwd()
+
+
 def _to(words: list[str] | tuple[str, ...], output: Path) -> tuple[str, ...]:
     return (*words, "--out", str(output))
 
@@ -252,17 +286,3 @@ def _to(words: list[str] | tuple[str, ...], output: Path) -> tuple[str, ...]:
 def _options(given: Mapping[str, object]) -> list[str]:
     """Options with their values; those without one are left to the command."""
     return [word for option, value in given.items() if value for word in (option, str(value))]
-
-
-def _path(text: str) -> str:
-    return str(Path(text).expanduser().absolute())
-
-
-def _path_or_id(text: str) -> str:
-    """A directory, if there is one of that name; else an id on the hub."""
-    return _path(text) if Path(text).expanduser().exists() else text
-
-
-def _task(word: str) -> str:
-    family, equals, path = word.partition("=")
-    return f"{family}={_path(path)}" if equals else word

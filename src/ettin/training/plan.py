@@ -6,7 +6,14 @@ from ettin.console import human
 from ettin.data.corpus import Corpus
 from ettin.files import Json
 from ettin.recipe import Recipe
-from ettin.schedules import clock, learning_rate_factor, saved_steps, tag, total_steps, training_flops
+from ettin.schedules import (
+    clock,
+    learning_rate_factor,
+    saved_steps,
+    tag,
+    total_steps,
+    training_flops,
+)
 from ettin.shape import Shape
 from ettin.training.setup import PhaseSetup, make_phases, refuse_without_start, shape_of_run
 from ettin.training.start import Start, refuse_misfit

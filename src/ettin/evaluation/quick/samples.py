@@ -6,6 +6,7 @@ cache and once without, which must give the same text, and once by drawing with 
 are chosen by position, so the same export gives the same page.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ettin.data.corpus import Corpus
 from ettin.errors import InputError
 from ettin.evaluation.models import EvaluatedModel
 from ettin.files import Json
+from ettin.records import SAMPLES as FILE
 from ettin.records import folder_of
 from ettin.tokenizer import Tokenizer, load_tokenizer
 
@@ -40,14 +42,22 @@ class Passage:
     document: str
 
 
-def samples(given: EvaluatedModel, *, corpus_path: Path, out: Path, command: list[str]) -> Json:
-    """Load an export as a stranger would, and write `samples.json`.
+def samples(
+    given: EvaluatedModel,
+    *,
+    corpus_path: Path,
+    out: Path,
+    command: list[str],
+    begin: Callable[[], None] = lambda: None,
+) -> Json:
+    """Load an export as a stranger would, and write `samples.json`, unless it is there already.
 
     Args:
         given: an export.
         corpus_path: the corpus whose held-out documents are used; same tokenizer as the model.
         out: results directory; a folder for this model is made in it.
         command: the command line.
+        begin: called before anything is computed.
 
     Returns:
         What was written, with `path` added.
@@ -57,14 +67,26 @@ def samples(given: EvaluatedModel, *, corpus_path: Path, out: Path, command: lis
         RuntimeError: generation with and without cache differs.
     """
     corpus, model, config = Corpus.open(corpus_path), given.path, given.config
-    loaded = _load(model, config)
     tokenizer = load_tokenizer(model)
     if not _fits(tokenizer, corpus):
         raise InputError(f"{model} and {corpus_path} have different tokenizers")
     found = passages(corpus, count=SAMPLES)
     described = config.get("ettin", {})
+    made_from = {
+        "weights": given.weights,
+        "model_files": given.surroundings,
+        "corpus": corpus.fingerprint,
+    }
+    folder = folder_of(out, model=given.name, weights=given.weights, task=TASK).parent
+    path = folder / FILE
+    if path.exists() and files.read_json(path).get("made_from") == made_from:
+        log.info("%s: samples are made already", given.name)
+        return {**files.read_json(path), "path": str(path.absolute())}
+    begin()
+    loaded = _load(model, config)
     result: Json = {
         "kind": "samples",
+        "made_from": made_from,
         "model": given.name,
         "objective": described.get("objective"),
         "tag": described.get("tag"),
@@ -85,10 +107,9 @@ def samples(given: EvaluatedModel, *, corpus_path: Path, out: Path, command: lis
         result["generation"] = texts
         if not result["cache_equal"]:
             raise RuntimeError(f"{model}: generation with and without cache differs")
-    folder = folder_of(out, model=given.name, weights=given.weights, task=TASK).parent
-    files.write_json(folder / "samples.json", result)
+    files.write_json(path, result)
     log.info("%s: loads in transformers, samples in %s", model, folder)
-    return {**result, "path": str((folder / "samples.json").absolute())}
+    return {**result, "path": str(path.absolute())}
 
 
 def can_show(model: EvaluatedModel, corpus_path: Path) -> bool:
