@@ -94,15 +94,22 @@ def how_numbers_were_made(findings: Findings) -> Table:
     )
 
 
+def is_suite(runs: tuple[Run, ...]) -> bool:
+    """Whether there are runs of several sizes or seeds."""
+    sizes = {str(run.facts.get("size", "?")) for run in runs}
+    seeds = {str(run.recipe["seed"]) for run in runs if "seed" in run.recipe}
+    return len(sizes) > 1 or len(seeds) > 1
+
+
 def _trained(runs: tuple[Run, ...]) -> list[str]:
     """One sentence for the runs of several sizes or seeds."""
+    if not is_suite(runs):
+        return []
     sizes = {
         str(run.facts.get("size", "?")): number(run.facts.get("parameters"))
         for run in sorted(runs, key=lambda run: number(run.facts.get("parameters")) or 0.0)
     }
     seeds = sorted({str(run.recipe["seed"]) for run in runs if "seed" in run.recipe})
-    if len(runs) < 2 or (len(sizes) < 2 and len(seeds) < 2):
-        return []
     named = [
         described_size(size, None if known is None else int(known)) for size, known in sizes.items()
     ]

@@ -86,6 +86,8 @@ def _table(
             "read from a figure."
         )
         notes += [_SLIP] if name == "decoders" else []
+        sources = sorted({part.source for part in published(name)})
+        notes.append(f"Sources, for each row in the files: {'; '.join(sources)}.")
     return Table(
         name=f"paper-{name}",
         title=title,
@@ -95,7 +97,6 @@ def _table(
             Column("whose", "whose"),
             Column("parameters", "parameters", amount),
             *(Column(column.heading, column.heading, _percent) for column in columns),
-            Column("source", "source"),
         ),
         rows=tuple(rows),
     )

@@ -6,7 +6,6 @@ score_table(results)    one row a model, one column a task
 
 from ettin.files import Json
 from ettin.report.averages import average, chosen
-from ettin.report.labels import shortened
 from ettin.report.tables import Column, Table, amount, score, whole
 from ettin.report.tidy import Measure, Result, finals
 
@@ -66,7 +65,7 @@ def score_table(results: tuple[Result, ...]) -> Table:
         note="One row a model, at its last checkpoint; standard errors, chance and everything else "
         "stand in the table of all results.",
         columns=(
-            Column("model", "model", shortened),
+            Column("model", "model"),
             Column("role", "role"),
             Column("size", "size"),
             Column("parameters", "parameters", amount),

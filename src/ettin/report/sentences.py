@@ -5,6 +5,7 @@ from pathlib import Path
 from ettin.console import human
 from ettin.report import phases, tables, twins
 from ettin.report.collect import Findings, Run, number
+from ettin.report.in_words import is_suite, suite_sentences
 from ettin.report.labels import labels_of
 
 
@@ -24,8 +25,10 @@ def title_of(findings: Findings) -> str:
 
 
 def sentences_of(findings: Findings) -> list[str]:
-    """The first lines of the page: what was trained, on what, and how it ended."""
+    """The first lines of the page: what was trained, on what, how it ended, and who is ahead."""
     runs = findings.runs
+    if is_suite(runs):
+        return suite_sentences(findings)
     names = labels_of(runs)
     native = [run for run in runs if run.variant != "cross"]
     sentences = list(dict.fromkeys(_trained(run, findings, names[run.path]) for run in native))
@@ -39,7 +42,8 @@ def sentences_of(findings: Findings) -> list[str]:
                 f"On held-out text the {names[run.path]} ends at {run.validation_loss:.2f} nats "
                 f"per label: {words}."
             )
-    return sentences + [_cross_trained(run, findings, names) for run in runs if run not in native]
+    sentences += [_cross_trained(run, findings, names) for run in runs if run not in native]
+    return sentences + suite_sentences(findings)
 
 
 def _cross_trained(run: Run, findings: Findings, names: dict[Path, str]) -> str:
