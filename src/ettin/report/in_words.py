@@ -137,7 +137,7 @@ def _ahead(family: Family, found: Compared) -> str:
         return ""
     size, encoder, decoder = pairs[-1]
     gap = encoder.value - decoder.value
-    ahead, behind = ("encoder", "decoder") if gap > 0 else ("decoder", "encoder")
+    ahead = "encoder" if gap > 0 else "decoder"
     of = found.tasks[0] if len(found.tasks) == 1 else f"mean of {len(found.tasks)} tasks"
     metric = metric_words(found.metrics[0]) if len(found.metrics) == 1 else "main metrics"
     limited = f", at most {found.limit} examples" if found.limit else ""
@@ -145,11 +145,10 @@ def _ahead(family: Family, found: Compared) -> str:
     sentence = f"{family.name} ({of}, {metric}{limited}): "
     if f"{low:.3f}" == f"{high:.3f}":
         return f"{sentence}at {size} encoder and decoder are level, {high:.3f} each."
-    sentence += f"at {size} the {ahead} is ahead of the {behind}, {high:.3f} against {low:.3f}"
-    sentence += _surely(abs(gap), encoder, decoder)
+    sentence += _compared(size, encoder, decoder)
     if len(pairs) > 1:
         same = sum((one.value > other.value) == (gap > 0) for _, one, other in pairs)
-        sentence += f"; it is ahead at {same} of {len(pairs)} sizes"
+        sentence += f"; the {ahead} has the higher number at {same} of {len(pairs)} sizes"
     untrained = [
         value
         for _, results in found.values.values()
@@ -167,12 +166,23 @@ def _ahead(family: Family, found: Compared) -> str:
     return f"{sentence}."
 
 
-def _surely(gap: float, one: Average, other: Average) -> str:
-    if one.error is None or other.error is None:
-        return f", a difference of {gap:.3f} whose error is not known"
-    error = math.hypot(one.error, other.error)
-    verdict = "more than" if gap > _SURE * error else "no more than"
-    return f", a difference of {gap:.3f} ± {error:.3f}: {verdict} two standard errors"
+def _compared(size: str, encoder: Average, decoder: Average) -> str:
+    """Which of a pair is ahead, or that the difference is too small to tell."""
+    gap = abs(encoder.value - decoder.value)
+    first, second = (
+        ("encoder", "decoder") if encoder.value > decoder.value else ("decoder", "encoder")
+    )
+    high, low = max(encoder.value, decoder.value), min(encoder.value, decoder.value)
+    ahead = f"at {size} the {first} is ahead of the {second}, {high:.3f} against {low:.3f}"
+    if encoder.error is None or decoder.error is None:
+        return f"{ahead}, a difference of {gap:.3f} whose error is not known"
+    error = math.hypot(encoder.error, decoder.error)
+    if gap > _SURE * error:
+        return f"{ahead}, a difference of {gap:.3f} ± {error:.3f}: more than two standard errors"
+    return (
+        f"at {size} encoder ({encoder.value:.3f}) and decoder ({decoder.value:.3f}) differ by "
+        f"{gap:.3f} ± {error:.3f}: no more than two standard errors"
+    )
 
 
 def _protocol(result: Result) -> str:
