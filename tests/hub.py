@@ -43,6 +43,8 @@ class Faults:
         flip_byte_in: files of this name lose a bit on their way.
         drop: files of this name are not kept.
         read_only: tokens may not write.
+        at_request: told the number of each request, from 1; a status that it returns is the answer,
+            0 ends the connection without one, and None lets the request through.
         at_commit: called with the number of each commit.
     """
 
@@ -51,6 +53,7 @@ class Faults:
     flip_byte_in: str | None = None
     drop: str | None = None
     read_only: bool = False
+    at_request: Callable[[int], int | None] | None = None
     at_commit: Callable[[int], None] | None = None
 
 
@@ -199,6 +202,12 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _answer(self, parts: list[str], query: dict[str, list[str]], body: bytes) -> Answer:
+        at_request = self.hub.faults.at_request
+        fault = at_request(len(self.hub.requests)) if at_request else None
+        if fault == 0:
+            raise _Cut
+        if fault is not None:
+            return fault, {"code": "", "error": f"{fault} for a test"}
         if parts[0] == "large":
             return self._large(parts[1], body)
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -283,7 +292,8 @@ class _Handler(BaseHTTPRequestHandler):
         if faults.cut_at_commit == self.hub.commits:
             raise _Cut
         header, *operations = lines
-        assert header["value"].get("parentCommit", repository.head) == repository.head
+        if header["value"].get("parentCommit", repository.head) != repository.head:
+            return 412, {"code": "", "error": "A commit has happened since. Please refresh"}
         tree = dict(repository.commits[repository.head])
         for operation in operations:
             value = operation["value"]

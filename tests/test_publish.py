@@ -176,6 +176,18 @@ def test_a_repository_of_another_model_is_refused(hub: Hub, exports: Path, tmp_p
     assert hub.repositories["model", "org/foreign"].files_at("main") == {"pytorch_model.bin": b"x"}
 
 
+def test_a_card_that_somebody_wrote_is_not_replaced(
+    hub: Hub, exports: Path, tmp_path: Path
+) -> None:
+    there = hub.make("model", "org/it")
+    there.commit({"README.md": b"---\nlicense: mit\n---\n\n# Mine\n"}, "by hand")
+    with pytest.raises(ProblemsFound, match=r"with a README\.md that somebody wrote"):
+        send(hub, [exports / "decoder"], tmp_path / "out", repo="org/it")
+    assert there.files_at("main")["README.md"].endswith(b"# Mine\n")
+    there.commit({"README.md": b"---\nlicense: mit\n---\n"}, "as the hub begins one")
+    send(hub, [exports / "decoder"], tmp_path / "out", repo="org/it")
+
+
 def test_a_file_that_somebody_added_is_not_removed(hub: Hub, exports: Path, tmp_path: Path) -> None:
     send(hub, [exports / "encoder"], tmp_path / "out", repo=ENCODER, thinning=FIRST_TWO)
     there = hub.repositories["model", ENCODER]

@@ -102,6 +102,47 @@ def test_results_of_these_weights_stand_in_the_card_and_whole_ones_in_the_index(
     assert card(tree, "suite-encoder-nano").data.eval_results is None
 
 
+def test_results_of_a_suite_are_found_in_their_finished_directories(
+    exports: Path, tmp_path: Path
+) -> None:
+    (decoder,) = find([exports / "decoder"]).exports
+    results = tmp_path / "suite/results/decoder"
+    (results / "lm").mkdir(parents=True)
+    files.write_json(results / "lm/one.json", record(decoder.weights, "lm/one", 0.25))
+    files.write_manifest(results, "results", command=[], made_from={}, facts={})
+    finetuned = tmp_path / "suite/finetuned"
+    finetuned.mkdir()
+    files.write_manifest(finetuned, "finetuned", command=[], made_from={}, facts={})
+    given = [exports / "decoder", tmp_path / "suite"]
+    dry_run(given, tmp_path / "out", repo="org/it")
+    assert "| lm/one | acc | 0.25" in (tmp_path / "out/org/it/main/README.md").read_text()
+    files.write_json(results / "lm/one.json", record(decoder.weights, "lm/one", 0.99))
+    with pytest.raises(InputError, match=r"not as it was written(.|\n)*one\.json"):
+        dry_run(given, tmp_path / "out", repo="org/it")
+
+
+@pytest.mark.parametrize("revision", ["decay6", "main"])
+def test_a_card_says_whether_a_licence_is_stated(
+    exports: Path, tmp_path: Path, revision: str
+) -> None:
+    told = {None: "None is stated.", "mit": "As stated by who published it: mit."}
+    for stated, sentence in told.items():
+        metadata = Metadata(stated)
+        dry_run([exports / "decoder"], tmp_path / "out", repo="org/it", metadata=metadata)
+        card = (tmp_path / "out/org/it" / revision / "README.md").read_text()
+        assert f"## Licence\n\n{sentence}\n" in card
+
+
+def test_an_example_asks_the_tokenizer_for_its_mask_and_counts_are_readable(tree: Path) -> None:
+    text = card(tree, "suite-encoder-nano").text
+    assert "[MASK]" not in text
+    assert "fill.tokenizer.mask_token" in text
+    told = files.read_json(tree / "suite-encoder-nano/main/config.json")["ettin"]
+    assert told["parameters"] > 1000
+    assert f"| parameters | {told['parameters']:,} |" in text
+    assert f"| seed | {told['seed']} |" in text
+
+
 def test_the_card_names_tags_twin_start_and_data(tree: Path, phased_runs: Path) -> None:
     text = card(tree, "suite-encoder-nano").text
     told = files.read_manifest(phased_runs / "encoder")["facts"]

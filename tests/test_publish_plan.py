@@ -120,6 +120,18 @@ def test_gaps_are_an_error_that_lists_them(
     dry_run(given, tmp_path / "out", repo="org/it", thinning=thinned)
 
 
+def test_a_gap_proposes_the_checkpoints_of_all_models(
+    exports: Path, phased_runs: Path, tmp_path: Path
+) -> None:
+    names = ("decoder", "decoder-from-encoder")
+    given = [folder / name for name in names for folder in (exports, phased_runs)]
+    with pytest.raises(ProblemsFound, match="choose with --tags decay6,cross6 or"):
+        dry_run(given, tmp_path / "out", repo=SUITE)
+    chosen = Thinning(tags=("decay6", "cross6"))
+    report = dry_run(given, tmp_path / "out", repo=SUITE, thinning=chosen)
+    assert len(states(report)) == 4
+
+
 def test_two_tags_with_identical_weights_are_an_error(exports: Path, tmp_path: Path) -> None:
     seen = files.read_json(exports / "encoder/step10/config.json")["ettin"]["ledger_hash"]
     double = rewritten(

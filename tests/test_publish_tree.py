@@ -140,6 +140,22 @@ def test_a_place_or_a_secret_in_a_file_stops_the_upload(
             refuse_leaks(tree, inputs=[given])
 
 
+def test_secrets_of_any_length_and_homes_of_one_name_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "long " * 1000
+    monkeypatch.setenv("AWS_SESSION_TOKEN", secret)
+    monkeypatch.setenv("HOME", "/someone")
+    (tmp_path / "a.json").write_text("/someones/corpus and long")
+    refuse_leaks(tmp_path, inputs=[])
+    (tmp_path / "a.json").write_text(secret)
+    with pytest.raises(ProblemsFound, match=r"a\.json holds the value of AWS_SESSION_TOKEN$"):
+        refuse_leaks(tmp_path, inputs=[])
+    (tmp_path / "a.json").write_text("made in /someone/corpus")
+    with pytest.raises(ProblemsFound, match=r"a\.json holds the path /someone/$"):
+        refuse_leaks(tmp_path, inputs=[])
+
+
 def test_a_downloaded_revision_loads_in_transformers(exports: Path, tmp_path: Path) -> None:
     with serving() as hub:
         send(hub, [exports / "encoder"], tmp_path / "out", repo="org/it")

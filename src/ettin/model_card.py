@@ -6,9 +6,8 @@ from pathlib import Path
 from huggingface_hub import ModelCardData
 
 from ettin import files
-from ettin.files import Json
 from ettin.huggingface import rope_bases_of
-from ettin.model_words import AUTO_CLASSES, fenced, introduction, plain, table, usage
+from ettin.model_words import AUTO_CLASSES, facts_table, fenced, introduction, plain, usage
 
 
 def write_card(directory: Path, *, name: str, command: list[str]) -> None:
@@ -26,6 +25,7 @@ def write_card(directory: Path, *, name: str, command: list[str]) -> None:
     front = ModelCardData(
         library_name="transformers", pipeline_tag=task, tags=["ettin", kind, config["model_type"]]
     ).to_yaml()
+    bases = " and ".join(f"{base:g}" for base in rope_bases_of(config))
     text = f"""---
 {front}
 ---
@@ -38,7 +38,7 @@ It loads in stock `transformers` as `{AUTO_CLASSES[kind]}`, without remote code.
 
 {fenced(example, "python")}
 
-{_facts_table(config["ettin"], config)}
+{facts_table(config, **{"RoPE base, global and local": bases})}
 
 `parity.json`: on {proof["rows"]} rows of up to {proof["longest_row_tokens"]} tokens the fp32 logits
 differ from the source's by at most {proof["largest_logit_difference"]:.1e}.
@@ -48,19 +48,3 @@ Made by
 {fenced(shlex.join(command))}
 """
     files.write_atomic(directory / "README.md", text)
-
-
-def _facts_table(described: Json, config: Json) -> str:
-    bases = rope_bases_of(config)
-    told = {key: value for key, value in described.items() if key != "start"}
-    if start := described.get("start"):
-        told["start"] = start["where"]
-    return table(
-        {
-            **told,
-            "layers × width": f"{config['num_hidden_layers']} × {config['hidden_size']}",
-            "vocabulary": config["vocab_size"],
-            "context": config["max_position_embeddings"],
-            "RoPE base, global and local": " and ".join(f"{base:g}" for base in bases),
-        }
-    )

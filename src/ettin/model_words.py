@@ -13,8 +13,14 @@ from ettin.files import Json
 
 AUTO_CLASSES = {"encoder": "AutoModelForMaskedLM", "decoder": "AutoModelForCausalLM"}
 """The class of `transformers` that loads each kind."""
-_PIPELINE = """from transformers import pipeline
-print(pipeline("{task}", model={where})("{text}"))"""
+_GENERATION = """from transformers import pipeline
+
+generate = pipeline("text-generation", model={where})
+print(generate("The capital of France is", max_new_tokens=20))"""
+_FILLING = """from transformers import pipeline
+
+fill = pipeline("fill-mask", model={where})
+print(fill(f"The capital of France is {{fill.tokenizer.mask_token}}."))"""
 _SHIFTED = """import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -25,6 +31,7 @@ place = inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)
 with torch.no_grad():
     answer = model(**inputs).logits[0, place - 1]  # after plain mlm it would be at `place`
 print(tokenizer.decode(answer.argmax()))"""
+_COUNTS = ("tokens", "parameters", "vocabulary", "context")
 _ARTICLES = {"encoder": "an encoder", "decoder": "a decoder"}
 _OBJECTIVES = {
     "mlm": "to name hidden tokens (`mlm`): the answer for the token at position i is in the "
@@ -48,12 +55,10 @@ def usage(kind: str, objective: str, *, where: str = "PATH") -> tuple[str, str]:
         where: what the lines hand to `from_pretrained`, as Python.
     """
     if kind == "decoder":
-        task = "text-generation"
-        return task, _PIPELINE.format(task=task, where=where, text="The capital of France is")
+        return "text-generation", _GENERATION.format(where=where)
     if objective != "mlm":
         return "feature-extraction", _SHIFTED.format(where=where)  # fill-mask reads one place late
-    task, text = "fill-mask", "The capital of France is [MASK]."
-    return task, _PIPELINE.format(task=task, where=where, text=text)
+    return "fill-mask", _FILLING.format(where=where)
 
 
 def introduction(kind: str, described: Json) -> str:
@@ -90,6 +95,26 @@ def introduction(kind: str, described: Json) -> str:
 def kind_of_objective(objective: str) -> str:
     """What a model trained with an objective is: `decoder` after clm, `encoder` otherwise."""
     return "decoder" if objective == "clm" else "encoder"
+
+
+def facts_table(config: Json, **more: object) -> str:
+    """What a configuration says of its model, as a Markdown table.
+
+    Args:
+        config: a `config.json` with what ettin wrote into it.
+        more: further rows.
+    """
+    described: Json = config["ettin"]
+    told = {key: value for key, value in described.items() if key != "start"}
+    if start := described.get("start"):
+        told["start"] = start["where"]
+    told |= {
+        "layers × width": f"{config['num_hidden_layers']} × {config['hidden_size']}",
+        "vocabulary": config["vocab_size"],
+        "context": config["max_position_embeddings"],
+    }
+    counts = {key: f"{told[key]:,}" for key in _COUNTS if isinstance(told.get(key), int)}
+    return table({**told, **counts, **more})
 
 
 def table(rows: Json) -> str:

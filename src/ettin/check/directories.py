@@ -18,6 +18,8 @@ from ettin.errors import InputError
 from ettin.files import MANIFEST, Json
 
 _READ_BLOCK_BYTES = 1 << 22
+_OF_DOWNLOADS = {".gitattributes", ".cache/huggingface"}
+"""What the hub adds to a repository, and `hf download --local-dir` to a folder."""
 _FIELDS = {"kind": str, "command": list, "made_from": dict, "facts": dict, "files": dict}
 
 
@@ -145,6 +147,12 @@ def _present(directory: Path, findings: Findings) -> set[str]:
     names: set[str] = set()
     for folder, subfolders, held in os.walk(directory):
         here = Path(folder)
+        for listed in (subfolders, held):
+            listed[:] = [
+                name
+                for name in listed
+                if (here / name).relative_to(directory).as_posix() not in _OF_DOWNLOADS
+            ]
         links = [name for name in subfolders if (here / name).is_symlink()]
         if here != directory and MANIFEST in held:
             subfolders.clear()

@@ -1,6 +1,7 @@
 """The check itself: find finished directories, compare bytes, look into them, follow links."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ettin.check.results import check_results, looks_like_results
 from ettin.check.runs import check_run
 from ettin.check.suites import OWN_FOLDERS, check_suite, is_suite
 from ettin.check.tokenizers import Tokenizers
+from ettin.check.trees import check_tree, is_tree
 from ettin.console import Progress, progress
 from ettin.errors import InputError
 from ettin.files import MANIFEST
@@ -81,6 +83,8 @@ class _Examination:
     def _look(self, path: Path) -> None:
         if files.is_finished(path):
             self._look_into(path)
+        elif is_tree(path):
+            self._look_through_tree(path)
         elif _is_started(path):
             self.findings.problem(
                 f"{path} is unfinished: it holds no {MANIFEST}; the command that makes it goes on "
@@ -90,6 +94,13 @@ class _Examination:
                 self._look_into(below)
         else:
             self._look_through(path)
+
+    def _look_through_tree(self, tree: Path) -> None:
+        """What is to be published; a resumable revision is a run that ends at its checkpoint."""
+        with self.findings.reading(tree):
+            for revision in check_tree(tree, self.findings, advance=self._shown.advance):
+                for directory in _finished_below(revision):
+                    self._look_into(directory)
 
     def _look_through(self, folder: Path) -> None:
         """A folder that is no directory of ours holds some, or single files, or nothing."""
@@ -126,11 +137,21 @@ class _Examination:
             outermost = read_directory(path)
             found = compare_bytes(outermost, self.findings, advance=self._shown.advance)
             if len(self.findings.problems) > before:
+                self._tell_repair(outermost)
                 return
             for directory in reversed(found):
                 self._look_at_content(directory)
             if len(self.findings.problems) == before:
                 self._sound += found
+
+    def _tell_repair(self, directory: Directory) -> None:
+        """What to do about a directory whose bytes are not as they were written."""
+        again = "download it again"
+        if directory.command:
+            again = f"remove it and make it again: {shlex.join(directory.command)}"
+        self.findings.note(
+            f"{directory.path}: take what is missing or differs from a copy, or {again}"
+        )
 
     def _look_at_content(self, directory: Directory) -> None:
         before = len(self.findings.problems)

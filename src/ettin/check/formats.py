@@ -97,19 +97,26 @@ def _tensors(path: Path) -> None:
 
 
 def _json(path: Path) -> None:
-    json.loads(path.read_bytes())
+    _parsed(path.read_bytes(), "it is not JSON")
 
 
 def _json_lines(path: Path) -> None:
     with path.open("rb") as file:
-        for line in file:
-            json.loads(line)
+        for number, line in enumerate(file, start=1):
+            _parsed(line, f"its line {number} is not JSON")
 
 
 def _compressed_json_lines(path: Path) -> None:
     with gzip.open(path) as file:
-        for line in file:
-            json.loads(line)
+        for number, line in enumerate(file, start=1):
+            _parsed(line, f"its line {number} is not JSON")
+
+
+def _parsed(content: bytes, otherwise: str) -> None:
+    try:
+        json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{otherwise}: {error}") from error
 
 
 def _marked(mark: bytes, what: str, end: bytes | None = None) -> Callable[[Path], None]:

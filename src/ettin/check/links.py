@@ -148,6 +148,8 @@ def _weights_differ(expected: str) -> Differs:
 def _export(export: Directory, neighbours: Neighbours, findings: Findings) -> None:
     """An export with the checkpoint, or with the model, that it was made of."""
     source = str(export.made_from.get("source", ""))
+    if "/" not in source:
+        return  # a published one, which names no place
     described: Json = export.facts["ettin"]
     if "converted_from" in described:
         kind, differs = "export", _content_differs(export)
@@ -155,11 +157,10 @@ def _export(export: Directory, neighbours: Neighbours, findings: Findings) -> No
             return  # a model from elsewhere, which nothing of ours describes
     else:
         kind, differs = "checkpoint", _checkpoint_differs(export)
-    if source:
-        compare(
-            export, source, neighbours.at(source, kind), findings, what="source", differs=differs,
-            repair=f"export it again: ettin export {source} --out ANOTHER",
-        )  # fmt: skip
+    compare(
+        export, source, neighbours.at(source, kind), findings, what="source", differs=differs,
+        repair=f"export it again: ettin export {source} --out ANOTHER",
+    )  # fmt: skip
 
 
 def _checkpoint_differs(export: Directory) -> Differs:

@@ -7,17 +7,18 @@ and read back by it before it is used.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 
 from ettin.errors import InputError
 from ettin.files import Json
-from ettin.model_words import AUTO_CLASSES, fenced, introduction, plain, table, usage
+from ettin.model_words import AUTO_CLASSES, facts_table, fenced, introduction, plain, usage
 from ettin.publish import public
 from ettin.publish.found import Export
 from ettin.publish.models import Model
+from ettin.publish.scores import model_index, results_section
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HUB_ID = re.compile(rf"{_WORD.pattern}(/{_WORD.pattern})?")
@@ -75,7 +76,7 @@ class Relatives:
     order: str | None = None
     corpora: tuple[str, ...] = ()
     checkpoints: str | None = None
-    records: tuple[Json, ...] = field(default=())
+    records: tuple[Json, ...] = ()
 
 
 def checkpoint_card(export: Export, *, name: str, metadata: Metadata) -> str:
@@ -103,8 +104,9 @@ def checkpoint_card(export: Export, *, name: str, metadata: Metadata) -> str:
         f"This is one of its checkpoints; the card of `main` tells of all of them. "
         f"It loads in stock `transformers` as `{AUTO_CLASSES[kind]}`, without remote code.",
         fenced(example, "python"),
-        facts_table(export),
+        _facts(export),
         _proof(export),
+        *licence(metadata),
     ]
     return render(data, body)
 
@@ -131,7 +133,7 @@ def model_card(model: Model, *, name: str, metadata: Metadata, relatives: Relati
         pipeline_tag=task,
         datasets=[*metadata.datasets, *own] or None,
         tags=_tags(last, model.kind),
-        **_evaluation(name, results),
+        **model_index(name, results),
         base_model=base,
         **relation,
     )
@@ -144,12 +146,13 @@ def model_card(model: Model, *, name: str, metadata: Metadata, relatives: Relati
         introduction(model.kind, described),
         f"It loads in stock `transformers` as `{AUTO_CLASSES[model.kind]}`, without remote code.",
         fenced(example, "python"),
-        facts_table(last),
+        _facts(last),
         _proof(last),
         *_checkpoints(model, name=name),
         *_relations(model, relatives),
         *_recipe(model),
-        *_results(results),
+        *results_section(results),
+        *licence(metadata),
         "## Citation",
         _CITING,
         fenced(CITATION, "bibtex"),
@@ -177,6 +180,7 @@ def resumable_card(model: Model, *, name: str, tag: str | None, metadata: Metada
         "Rows of held-out text, on which an export proves itself, come with it only where the "
         "corpus was published too; without them no export can be made of it.",
         *([] if tag else ["## Checkpoints", _tag_list(model.tags)]),
+        *licence(metadata),
     ]
     data = ModelCardData(**metadata.values(), library_name="ettin", tags=["ettin", "checkpoints"])
     return render(data, body)
@@ -186,6 +190,15 @@ def render(data: Any, body: list[str], card: Any = ModelCard) -> str:
     """Front matter and paragraphs as the text of a `README.md`."""
     text = "\n\n".join(body)
     return str(card(f"---\n{data.to_yaml()}\n---\n\n{text}\n"))
+
+
+def licence(metadata: Metadata, *, unless_stated: str = "") -> list[str]:
+    """The paragraph on the licence; that none is stated is said too."""
+    if metadata.license:
+        stated = f"As stated by who published it: {plain(metadata.license)}."
+    else:
+        stated = f"None is stated.{unless_stated}"
+    return ["## Licence", stated]
 
 
 def link(name: str, *, dataset: bool = False) -> str:
@@ -200,23 +213,6 @@ def recipe_text(model: Model) -> str | None:
     return public.recipe(model.run.recipe, begun_with=model.start)
 
 
-def facts_table(export: Export) -> str:
-    """What an export says of itself, as a table."""
-    config = public.config(export.config)
-    told = {key: value for key, value in config["ettin"].items() if key != "start"}
-    if start := config["ettin"].get("start"):
-        told["start"] = start["where"]
-    return table(
-        {
-            **told,
-            "layers × width": f"{config['num_hidden_layers']} × {config['hidden_size']}",
-            "vocabulary": config["vocab_size"],
-            "context": config["max_position_embeddings"],
-            "type of the weights": export.dtype,
-        }
-    )
-
-
 def _hub_id(described: Json) -> str | None:
     """The model on the hub that a run started from, written as `hf:org/name@revision`."""
     forced, _, place = str((described.get("start") or {}).get("where")).partition(":")
@@ -226,6 +222,10 @@ def _hub_id(described: Json) -> str | None:
 
 def _tags(export: Export, kind: str) -> list[str]:
     return ["ettin", kind, str(export.config["model_type"])]
+
+
+def _facts(export: Export) -> str:
+    return facts_table(public.config(export.config), **{"type of the weights": export.dtype})
 
 
 def _proof(export: Export) -> str:
@@ -295,54 +295,9 @@ def _recipe(model: Model) -> list[str]:
     text = recipe_text(model)
     if text is None:
         return []
-    return ["## Recipe", "`ettin train` reads it as it stands.", fenced(text, "yaml")]
-
-
-def _results(records: list[Json]) -> list[str]:
-    if not records:
-        return []
-    rows = [
-        f"| {plain(str(each['task']))} | {plain(str(each['metric']))} | {_score(each)} | "
-        f"{plain(str(each.get('examples', '')))}{_limited(each)} |"
-        for each in _sorted(records)
-    ]
-    head = ["| task | metric | value | examples |", "|---|---|--:|--:|"]
-    return ["## Results", "Of the last checkpoint.", "\n".join([*head, *rows])]
-
-
-def _sorted(records: list[Json]) -> list[Json]:
-    return sorted(records, key=lambda each: (str(each["task"]), str(each["metric"])))
-
-
-def _limited(record: Json) -> str:
-    return f" (the first {record['limit']})" if record.get("limit") else ""
-
-
-def _score(record: Json) -> str:
-    stderr = record.get("stderr")
-    value = f"{float(record['value']):.4g}"
-    return f"{value} ± {float(stderr):.2g}" if isinstance(stderr, int | float) else value
-
-
-def _evaluation(name: str, records: list[Json]) -> Json:
-    """Results as the hub's `model-index`; limited ones are no benchmark's and stay out of it."""
-    results = [
-        EvalResult(
-            task_type=_task_type(str(each["task"])),
-            dataset_type=str(each["task"]),
-            dataset_name=str(each["task"]),
-            metric_type=str(each["metric"]),
-            metric_value=round(float(each["value"]), 6),
-        )
-        for each in _sorted(records)
-        if not each.get("limit")
-    ]
-    if not results:
-        return {}
-    return {"model_name": name.partition("/")[2], "eval_results": results}
-
-
-def _task_type(task: str) -> str:
-    family = task.partition("/")[0]
-    known = {"classification": "text-classification", "retrieval": "sentence-similarity"}
-    return known.get(family, "text-generation" if family == "lm" else "other")
+    start = model.start
+    begun = " --from WHERE" if start else ""
+    told = f"As `recipe.yaml`, `ettin train recipe.yaml --corpus CORPUS{begun} --out RUN` reads it."
+    if start:
+        told += f" WHERE is what it was made from, {plain(public.start(start)['where'])}."
+    return ["## Recipe", told, fenced(text, "yaml")]

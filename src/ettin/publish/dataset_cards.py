@@ -6,7 +6,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from ettin.files import Json
 from ettin.model_words import fenced, plain, table
-from ettin.publish.cards import Metadata, link, recipe_text, render
+from ettin.publish.cards import Metadata, licence, link, recipe_text, render
 from ettin.publish.found import Corpus
 from ettin.publish.models import Model
 
@@ -75,9 +75,6 @@ def corpus_card(corpus: Corpus, *, name: str, metadata: Metadata, with_text: boo
         "| source | documents | tokens | bytes of text | held out | left out |",
         "|---|--:|--:|--:|--:|---|",
     ]
-    stated = f"As stated by who published it: {plain(metadata.license)}." if metadata.license else (
-        "None is stated. What may be done with the text is for its sources to say."
-    )  # fmt: skip
     holds = (
         "It holds the tokens of every document, and the rows that runs are trained on."
         if with_text
@@ -96,8 +93,9 @@ def corpus_card(corpus: Corpus, *, name: str, metadata: Metadata, with_text: boo
             "fingerprint": corpus.manifest["digest"],
         }),
         "Runs name the corpus that they were trained on by this fingerprint.",
-        "## Licence",
-        stated,
+        *licence(
+            metadata, unless_stated=" What may be done with the text is for its sources to say."
+        ),
     ]  # fmt: skip
     return render(_data(metadata, tags=["ettin", "corpus"]), body, DatasetCard)
 

@@ -1,8 +1,8 @@
 """What the given paths hold: exports, runs, corpora and results, every hash compared.
 
 Unlike a report, which shows what it can and lists the rest, this refuses: what goes out under a
-name must be whole and unaltered. Folders are walked; tokenizers, reports and checkpoints inside
-runs are passed over, since they are published as parts of other things or not at all.
+name must be whole and unaltered. Folders are walked, suites too; tokenizers, reports and the like
+are passed over, since they are published as parts of other things or not at all.
 """
 
 import os
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import xxhash
 import yaml
 
 from ettin import files
 from ettin.console import Progress, log
 from ettin.errors import InputError
 from ettin.files import MANIFEST, Json
+from ettin.records import RESULTS, fingerprint_of_weights
 from ettin.schedules import TAG_PREFIXES
 
 WEIGHTS = "model.safetensors"
 REPORT = "publish.json"
 """Marks a directory that this stage wrote; such are passed over when folders are walked."""
 _TAG = re.compile(rf"({'|'.join(TAG_PREFIXES.values())})(0|[1-9]\d*)")
+_TAKEN = {"export", "run", "corpus", RESULTS}
 _EXPORT_FILES = {WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json",
                  "generation_config.json", "parity.json", "README.md"}  # fmt: skip
-_PASSED_OVER = {"tokenizer", "report", "checkpoint"}
 _SIGNS = {"start.json", "metrics.jsonl", "state.json", "config.json", WEIGHTS}
 """Without a manifest beside them, signs of a directory that is unfinished or of another program."""
 _RECORD = {"task", "metric", "value", "weights"}
@@ -127,8 +127,7 @@ def find(paths: list[Path], shown: Progress | None = None) -> Found:
     found: dict[str, list[Any]] = {"export": [], "run": [], "corpus": [], "record": []}
     candidates = [each.resolve() for given in paths for each in _candidates(given)]
     for path in dict.fromkeys(candidates):
-        kind, value = _read(path)
-        if kind in found:
+        for kind, value in _read(path):
             found[kind].append(value)
         if shown is not None:
             shown.advance(1, path.name)
@@ -187,37 +186,46 @@ def _candidates(path: Path) -> Iterator[Path]:
             yield from (here / name for name in sorted(names) if name.endswith(".json"))
 
 
-def _read(path: Path) -> tuple[str, Any]:
-    """What a candidate is, and what was read of it.
+def _read(path: Path) -> Iterator[tuple[str, Any]]:
+    """What a candidate holds: nothing, one thing, or many records.
 
     Raises:
-        InputError: it is unfinished, altered, or of no use.
+        InputError: it is unfinished or altered.
     """
     if path.is_file():
-        return _read_record(path)
+        yield from _read_record(path)
+        return
     manifest = files.read_manifest(path)
     kind = manifest["kind"]
-    if kind in _PASSED_OVER:
-        return kind, None
-    if kind not in {"export", "run", "corpus"}:
-        raise InputError(f"{path} is a {kind}; publish takes exports, runs and corpora")
+    if kind not in _TAKEN:
+        log.debug("%s is a %s, which is not published by itself", path, kind)
+        return
     if problems := files.verify(path):
         raise InputError(
             f"{path} is not as it was written, and is not published:\n"
             + "\n".join(f"  - {problem}" for problem in problems)
         )
     if kind == "export":
-        return kind, _export(path, manifest)
-    return kind, _run(path, manifest, given=True) if kind == "run" else Corpus(path, manifest)
+        yield kind, _export(path, manifest)
+    elif kind == "run":
+        yield kind, _run(path, manifest, given=True)
+    elif kind == "corpus":
+        yield kind, Corpus(path, manifest)
+    else:
+        for name in manifest["files"]:
+            yield from _read_record(files.inside(path, name))
 
 
-def _read_record(path: Path) -> tuple[str, Any]:
-    """A result, or any other JSON file, which is passed over."""
+def _read_record(path: Path) -> Iterator[tuple[str, Any]]:
+    """A result; any other file is passed over."""
+    if path.suffix != ".json":
+        return
     try:
         value = files.read_json(path)
     except InputError:
-        return "other", None
-    return ("record" if set(value) >= _RECORD else "other"), value
+        return
+    if set(value) >= _RECORD:
+        yield "record", value
 
 
 def _export(path: Path, manifest: Json) -> Export:
@@ -235,8 +243,8 @@ def _export(path: Path, manifest: Json) -> Export:
         raise InputError(
             f"{path} is of no checkpoint of a run of ettin; give what `ettin export RUN@TAG` writes"
         )
-    digest = xxhash.xxh3_128(manifest["files"][WEIGHTS]["xxh3_128"].encode()).hexdigest()
-    return Export(path=path, manifest=manifest, config=config, weights=digest)
+    weights = fingerprint_of_weights([manifest["files"][WEIGHTS]["xxh3_128"]])
+    return Export(path=path, manifest=manifest, config=config, weights=weights)
 
 
 def _run(path: Path, manifest: Json, *, given: bool) -> Run:

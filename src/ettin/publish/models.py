@@ -136,6 +136,7 @@ def put_together(found: Found, *, thinning: Thinning, dtype: str | None) -> list
         _refuse_twice(group)
     listed = {key: _listed(group, runs.get(key)) for key, group in grouped.items()}
     known = {tag for tags in listed.values() for tag in tags}
+    proposed = ",".join(sorted({each.tag for each in exports}, key=place_of_tag))
     for tag in thinning.tags:
         if tag not in known:
             raise InputError(f"--tags {tag}: no such checkpoint; {nearest(tag, known)}")
@@ -144,8 +145,9 @@ def put_together(found: Found, *, thinning: Thinning, dtype: str | None) -> list
         run, chosen = runs.get(key), thinning.choose(listed[key])
         kept = tuple(each for each in group if each.tag in chosen)
         if group and not kept:
+            log.info("left out, since it has none of the checkpoints asked for: %s", group[0].path)
             continue
-        problems += _gaps(group, chosen, run, thinning)
+        problems += _gaps(group, chosen, run, thinning, proposed)
         problems += _duplicates(kept) + _strangers(group, run)
         tags = chosen if run is not None and run.given else [each.tag for each in kept]
         models.append(_model(kept, run, tuple(tags)))
@@ -267,20 +269,25 @@ def _listed(group: list[Export], run: Run | None) -> list[str]:
     return [tag for tag in listed if is_tag(tag)]
 
 
-def _gaps(group: list[Export], chosen: list[str], run: Run | None, thinning: Thinning) -> list[str]:
-    """Checkpoints that are wanted and have no export; one export alone is no trajectory."""
+def _gaps(
+    group: list[Export], chosen: list[str], run: Run | None, thinning: Thinning, proposed: str
+) -> list[str]:
+    """Checkpoints that are wanted and have no export; one export alone is no trajectory.
+
+    `proposed` are the tags of all exports of all models, as `--tags` takes them.
+    """
     if not group or run is None or thinning.allow_gaps:
         return []
     if not (run.given or thinning.is_asked or len(group) > 1):
         return []
-    present = [each.tag for each in sorted(group, key=lambda each: place_of_tag(each.tag))]
+    present = {each.tag for each in group}
     missing = [tag for tag in chosen if tag not in present]
     if not missing:
         return []
     return [
         f"{run.path} has checkpoints that are not among the exports: {', '.join(missing)}; export "
         f"them (`ettin export RUN@{missing[0]} --out EXPORT`), choose with --tags "
-        f"{','.join(present)} or --every N, or say --allow-gaps"
+        f"{proposed} or --every N, or say --allow-gaps"
     ]
 
 

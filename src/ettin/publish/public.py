@@ -143,7 +143,9 @@ def _places(inputs: Iterable[Path]) -> list[str]:
     folders: set[Path] = {Path.home(), Path.cwd()}
     for each in inputs:
         folders |= {each, each.parent}
-    return sorted(str(each) for each in folders if len(each.parts) > 2)
+    # A home such as /root is no more than a word; with a slash it is the beginning of a place.
+    home = f"{Path.home()}/" if len(Path.home().parts) == 2 else None
+    return sorted([*(str(each) for each in folders if len(each.parts) > 2), *filter(None, [home])])
 
 
 def _secrets() -> dict[str, bytes]:
@@ -153,8 +155,16 @@ def _secrets() -> dict[str, bytes]:
     return {
         key: value.encode()
         for key, value in named.items()
-        if value and len(value) >= _SHORTEST_SECRET and not Path(value).exists()
+        if value and len(value) >= _SHORTEST_SECRET and not _is_place(value)
     }
+
+
+def _is_place(value: str) -> bool:
+    """Whether a value is where a secret is kept; a long one is no name that a disk could have."""
+    try:
+        return Path(value).exists()
+    except OSError:
+        return False
 
 
 def _readable(path: Path) -> bytes:

@@ -7,16 +7,17 @@ needs no download.
 
 import contextlib
 import hashlib
+import json
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from ettin import files
 from ettin.console import log
 from ettin.errors import CommandFailed, InputError
 from ettin.files import MANIFEST
@@ -25,11 +26,16 @@ from ettin.publish.tree import MAIN, File, Repository, Revision
 
 _HUBS_OWN = {".gitattributes"}
 """The hub writes it when a repository is made."""
-_MAY_STAND_ALREADY = {"README.md"}
-"""What a repository made by hand on the hub's site begins with, and what the card replaces."""
-_MAY_CHANGE = {"README.md", MANIFEST}
+_CARD = "README.md"
+_FRONT_MATTER = re.compile(r"\s*(---\n.*?\n---\s*)?", re.DOTALL)
+_MAY_CHANGE = {_CARD, MANIFEST}
 """Of a data set: its card, and the manifest that lists the card."""
 _BLOCK_BYTES = 1 << 20
+_ADVICE = re.compile(r" ?For more information check: \S+")
+"""What the transport adds to every answer: a dictionary's page about the number."""
+_CHANGED = "somebody else changed the repository meanwhile"
+_ANSWERS = {409: _CHANGED, 412: _CHANGED, 429: "the hub asks to wait, too much was asked of it"}
+_SERVERS_FAULT = 500
 
 
 @dataclass
@@ -144,8 +150,16 @@ def _foreign(api: HfApi, repository: Repository, remote: Remote) -> str | None:
     """Why a repository is not ours to write to; None when it is."""
     name, main = repository.name, remote.main
     ours = repository.revisions[-1]
-    if set(main) <= _MAY_STAND_ALREADY:
+    if not main:
         return None
+    if set(main) == {_CARD}:
+        # A repository made on the hub's site may begin with a card of front matter alone.
+        if _FRONT_MATTER.fullmatch(_text_of(api, repository, _CARD).replace("\r\n", "\n")):
+            return None
+        return (
+            f"{name} is on the hub already, with a {_CARD} that somebody wrote; remove it there, "
+            "or choose another --repo"
+        )
     other = f"{name} is on the hub already and holds something else"
     if repository.holds == "model":
         key = _key_of_model(api, repository) if MANIFEST in main else None
@@ -177,16 +191,20 @@ def _in_the_way(repository: Repository, remote: Remote) -> list[str]:
 
 def _key_of_model(api: HfApi, repository: Repository) -> str | None:
     """The recipe's fingerprint that a repository's manifest states; None when it states none."""
+    try:
+        manifest = json.loads(_text_of(api, repository, MANIFEST))
+        return str(manifest["facts"]["ettin"]["recipe_fingerprint"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _text_of(api: HfApi, repository: Repository, name: str) -> str:
+    """A small file of `main`; what is no UTF-8 in it becomes `�`."""
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = api.hf_hub_download(
-                repository.name, MANIFEST, repo_type=repository.type, local_dir=folder
-            )
-            facts = files.read_json(Path(path)).get("facts", {})
-        except (EntryNotFoundError, InputError):
-            return None
-    described = facts.get("ettin", {}) if isinstance(facts, dict) else {}
-    return str(described["recipe_fingerprint"]) if "recipe_fingerprint" in described else None
+        path = api.hf_hub_download(
+            repository.name, name, repo_type=repository.type, local_dir=folder
+        )
+        return Path(path).read_text(encoding="utf-8", errors="replace")
 
 
 def _among_others(api: HfApi, repository: Repository, remote: Remote) -> list[str]:
@@ -242,12 +260,22 @@ def explained(what: str) -> Iterator[None]:
                 f"{what}: the token may not write there; use one with write access to that "
                 "user or organisation (`hf auth login`), or choose another --repo"
             ) from error
-        told = dict.fromkeys(" ".join(str(each).split()) for each in (error, failure))
-        reasons = " ".join(each for each in told if each) or type(failure).__name__
         raise CommandFailed(
-            f"{what}: {reasons}\nwhat is uploaded stays; the same command goes on from there",
+            f"{what}: {_reason(error, failure, status)}\n"
+            "what is uploaded stays; the same command goes on from there",
             exit_code=1,
         ) from error
+
+
+def _reason(error: Exception, failure: Exception, status: int | None) -> str:
+    """An answer of the hub, or a failure of the network, in words."""
+    told = dict.fromkeys(_ADVICE.sub("", " ".join(str(each).split())) for each in (error, failure))
+    said = " ".join(each for each in told if each) or type(failure).__name__
+    if status in _ANSWERS:
+        return f"{_ANSWERS[status]} ({said})"
+    if status is not None and status >= _SERVERS_FAULT:
+        return f"the hub itself failed ({said})"
+    return said
 
 
 def _cause(error: BaseException) -> Exception | None:

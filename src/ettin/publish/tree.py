@@ -23,7 +23,6 @@ from ettin.files import Json, ettin_version
 from ettin.publish.found import REPORT
 
 MAIN = "main"
-_BLOCK_BYTES = 1 << 22
 RepositoryType = Literal["model", "dataset"]
 
 
@@ -169,8 +168,5 @@ def write_report(out: Path, repositories: list[Repository], *, dry_run: bool) ->
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
