@@ -31,13 +31,12 @@ from ettin.evaluation.lm.scorers import FUTURE_MASKS, EncoderScorer
 from ettin.evaluation.lm.scoring_plan import Pair
 from ettin.evaluation.token_probabilities import Surroundings
 from ettin.files import Json
-from ettin.presets import SIZES
+from ettin.presets import PUBLISHED_VOCABULARY, SIZES
 
 ROOT = Path(__file__).parent.parent
 NAME = "scoring-speed"
 VOCABULARIES = {"nano": 8192}
 """Tokens of a size's vocabulary; the published one unless named here."""
-PUBLISHED_VOCABULARY = 50_368
 QUESTIONS = {"nano": 24}
 """Questions of a size; `FEWER_QUESTIONS` for larger ones."""
 FEWER_QUESTIONS = 12

@@ -53,6 +53,7 @@ from ettin.objectives import ANSWER_OFFSETS
 from ettin.quickstart import NOT_LIBRARY
 from ettin.recipe import Objective, Recipe
 from ettin.recipe_file import resolve
+from ettin.records import kind_of_objective
 from ettin.tokenizer_training import train_tokenizer
 from ettin.training.device import measure_matmul_rate
 from ettin.training.setup import Setup, build, load_first_weights
@@ -176,7 +177,7 @@ def recipe_of(cell: Cell, settings: Json) -> Recipe:
 
 def stock_model(setup: Setup) -> Any:
     """The class of `transformers` for a setup, with the setup's weights, in training mode."""
-    kind = huggingface.kind_of(setup.recipe.objective)
+    kind = kind_of_objective(setup.recipe.objective)
     config = huggingface.make_config(
         kind,
         setup.model.shape,
@@ -342,8 +343,7 @@ def main() -> None:
         put(results, {**measure(cell, corpus=corpus, settings=settings), "commit": version})
         files.write_json(path, results)
     draw(results, path.with_suffix(".png"))
-    print(table(results))
-    print(f"\n{path}\n{path.with_suffix('.png')}")
+    print(f"{table(results)}\n\n{path}\n{path.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

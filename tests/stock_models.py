@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import transformers
 
-from ettin.huggingface import Kind
+from ettin.records import Kind
 from ettin.tokenizer import load_tokenizer
 
 CLASSES: dict[Kind, tuple[Any, Any]] = {

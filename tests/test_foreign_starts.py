@@ -11,9 +11,9 @@ from ettin import files
 from ettin.console import read_json_lines
 from ettin.errors import InputError
 from ettin.export import export, load_pretrained
-from ettin.huggingface import Kind, kind_of
 from ettin.recipe import Objective
 from ettin.recipe_file import resolve
+from ettin.records import Kind, kind_of_objective
 from ettin.training.checkpoint import find_checkpoint, load_weights
 from ettin.training.start import open_start
 from ettin.training.trainer import train
@@ -86,9 +86,9 @@ def test_both_classes_train_under_every_objective_and_come_out(
     for tag in ("step0", f"step{STEPS}"):
         out = tmp_path / tag
         export(f"{run}@{tag}", out=out, objective=None, dtype="float32", command=["test"])
-        loaded[tag] = load_pretrained(out, kind_of(objective))
+        loaded[tag] = load_pretrained(out, kind_of_objective(objective))
     described = files.read_json(tmp_path / "step0" / "config.json")["ettin"]
-    crossed = kind != kind_of(objective)
+    crossed = kind != kind_of_objective(objective)
     assert described["variant"] == ("cross" if crossed else "native")
     tokens = torch.randint(5, 512, (60,), generator=torch.Generator().manual_seed(1))
     reach = given.facts["shape"]["local_reach"]

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from ettin import files
 from ettin.errors import InputError
-from ettin.huggingface import Kind, architecture_problems, reach_of, shape_of_config
+from ettin.huggingface import architecture_problems, reach_of, shape_of_config
 from ettin.model.transformer import Transformer
+from ettin.records import Kind
 from ettin.shape import Shape
 from ettin.training.start import open_start
 from tests.stock_models import CLASSES, SMALL, save_models, stock

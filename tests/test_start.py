@@ -11,7 +11,7 @@ import pytest
 from ettin import files
 from ettin.data.corpus import Corpus
 from ettin.errors import InputError
-from ettin.huggingface import Kind
+from ettin.records import Kind
 from ettin.training.checkpoint import Checkpoint
 from ettin.training.start import locate, misfits_of_recipe, open_start, refuse_misfit
 from ettin.training.trainer import train

@@ -95,10 +95,51 @@ def test_all_mistakes_are_told_at_once_with_the_nearest_name(tmp_path: Path) -> 
         ({"trajectories": {"checkpoints": {"every": 2, "log": 3}, "tasks": ["quick"]}}, "expected"),
         ({"trajectories": {"tasks": ["lm"]}}, "tasks: lm"),
         ({"keep_exports": "yes please"}, "keep_exports"),
+        ({"per_size": {"nano": ["size=micro"]}}, "per_size.nano: 'size=micro'"),
+        ({"per_size": {"nano": ["seed=3", "tasks=[x]"]}}, "per_size.nano: 'tasks=[x]'"),
+        ({"exclude": ["x", "--out=/evil"]}, "exclude: '--out=/evil' would be taken for an option"),
+        ({"text": None, "sources": {"a=b": "t"}}, "sources: 'a=b' cannot be the name"),
+        ({"tasks": ["lm/piqa,quick"]}, "tasks: 'lm/piqa,quick' has a comma"),
+        ({"phases": [{**suite_values()["phases"][0], "tokens": "1e15"}]}, "make more than"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_words(tmp_path: Path, changes: Any, told: str) -> None:
     assert told in "\n".join(problems_of(written(tmp_path, **changes)))
+
+
+def many_aliases() -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]
+    return "\n".join([*lines, "sizes: *a7"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (many_aliases(), "more than 100,000 values"),
+        ("sizes: &a [*a]", "more than 100,000 values"),
+        ("sizes: " + "[" * 5000 + "]" * 5000, "nested more deeply"),
+        ("sizes: [nano]\nsizes: [micro]", "'sizes' stands here twice"),
+        ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
+    ],
+)
+def test_yaml_that_would_take_for_ever_or_do_something_is_refused(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "suite.yaml").write_text(text)
+    with pytest.raises(InputError, match=told):
+        load_suite(tmp_path / "suite.yaml")
+
+
+def test_a_phase_can_be_written_with_the_values_of_another(tmp_path: Path) -> None:
+    path = written(tmp_path, sizes=["nano"], cross=["clm"], phases=None)
+    path.write_text(
+        path.read_text() + "phases:\n"
+        "  - &first {name: pretraining, tokens: 8k, context_length: 64, batch_rows: 4}\n"
+        "  - {<<: *first, name: cross, tokens: 4k}\n"
+    )
+    crossed = load_suite(path).recipe("nano", seed=1, objective="clm").phases[1]
+    assert (crossed.name, crossed.tokens, crossed.batch_rows) == ("cross", 4000, 4)
 
 
 def test_nothing_of_a_suite_reaches_the_recipe_of_its_runs(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ SUITE = {
     "sizes": ["nano"],
     "cross": ["clm"],
     "tokenizer": {"vocab_size": 512},
-    "held_out": 0.2,
+    "held_out": 0.1,
     "phases": [
         {"name": "pretraining", "tokens": "16k", "context_length": 64, "batch_rows": 8,
          "save_every_tokens": "4k"},

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from ettin.evaluation.models import EvaluatedModel, open_model
-from ettin.huggingface import Kind
+from ettin.records import Kind
 from tests.stock_models import stock
 
 SPECIAL = ["[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"]

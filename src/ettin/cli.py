@@ -11,12 +11,15 @@ from typing import Annotated
 import typer
 
 from ettin.arguments import spread
-from ettin.commands import corpora, publishing, results, runs, suites
+from ettin.commands import corpora, orders, publishing, results, runs, suites
 from ettin.commands.options import AsJson, Out, Text, group, say
 from ettin.console import log, set_up_logging
 from ettin.errors import CommandFailed, InputError, NoSpaceError, ProblemsFound, StoppedError
 
 app = group("Train, export and compare pairs of encoders and decoders that share everything else.")
+
+_INTERRUPTED = 130
+"""What typer ends with after Ctrl-C in a stage that does not catch it."""
 
 
 def main() -> None:
@@ -27,6 +30,11 @@ def main() -> None:
     except (InputError, StoppedError, NoSpaceError, ProblemsFound, CommandFailed) as error:
         log.error("ettin: %s", error)
         sys.exit(error.exit_code)
+    except SystemExit as ended:
+        if ended.code != _INTERRUPTED:
+            raise
+        log.error("ettin: stopped; the same command goes on")
+        sys.exit(StoppedError.exit_code)
     except BrokenPipeError:
         sys.exit(1)
 
@@ -54,5 +62,5 @@ def quickstart(
     say(as_json, summary.paths(), summary.text())
 
 
-for each in (corpora, runs, results, suites, publishing):
+for each in (corpora, runs, orders, results, suites, publishing):
     app.add_typer(each.app)

@@ -18,9 +18,7 @@ from ettin.console import log
 from ettin.errors import InputError
 from ettin.files import Json
 from ettin.huggingface import (
-    Kind,
     convert_config,
-    kind_of,
     kind_of_config,
     make_config,
     reach_of,
@@ -31,6 +29,7 @@ from ettin.model.transformer import Transformer
 from ettin.model_card import write_card
 from ettin.recipe import Objective, visibility_of
 from ettin.recipe_file import load_recipe
+from ettin.records import Kind, kind_of_objective
 from ettin.shape import Shape
 from ettin.tokenizer import Tokenizer, load_tokenizer
 from ettin.training import run_directory
@@ -144,7 +143,7 @@ def _export(
         raise InputError(
             f"{checkpoint.path} was trained with {own}; export it as it is, then convert the export"
         )
-    kind, shape = kind_of(own), Shape(**state["shape"])
+    kind, shape = kind_of_objective(own), Shape(**state["shape"])
     tokenizer = load_tokenizer(run / run_directory.TOKENIZER)
     weights = load_weights(checkpoint)
     described = {
@@ -191,7 +190,7 @@ def _convert(directory: Path, partial: Path, *, objective: Objective | None, dty
     source_kind = kind_of_config(config)
     source_model = load_pretrained(directory, source_kind)
     target: Objective = objective or ("clm" if source_kind == "encoder" else "mlm")
-    kind = kind_of(target)
+    kind = kind_of_objective(target)
     if kind == source_kind:
         raise InputError(f"{directory} is an {kind} already; --objective {target} changes nothing")
     described = {**ettin_of(config), "converted_from": source_kind}

@@ -16,16 +16,12 @@ not counted. The encoder's configuration holds `local_attention = 2r`; the decod
 reach 63, one less than they were trained with.
 """
 
-from typing import Literal
-
 from torch import Tensor, cat
 
 from ettin.errors import InputError
 from ettin.files import Json
-from ettin.recipe import Objective
+from ettin.records import Kind
 from ettin.shape import Shape
-
-Kind = Literal["encoder", "decoder"]
 
 MODEL_TYPES: dict[str, Kind] = {"modernbert": "encoder", "modernbert-decoder": "decoder"}
 ARCHITECTURES: dict[Kind, str] = {
@@ -56,11 +52,6 @@ _FIXED: Json = {
     "tie_word_embeddings": True,
 }
 _GLOBAL, _LOCAL = "full_attention", "sliding_attention"
-
-
-def kind_of(objective: Objective) -> Kind:
-    """`decoder` for clm, `encoder` for mlm and mntp."""
-    return "decoder" if objective == "clm" else "encoder"
 
 
 def window_of(kind: Kind, reach: int) -> int:

@@ -8,8 +8,9 @@ Labels, categories, tokens and percentages are those printed in the table of tra
 vs Seq" (arXiv 2507.11412); tokens are counted after chunking, with the published tokenizer. The
 names are ours: the folders of the published decay data, and the labels in the same style.
 
-The published data are not text but MDS shards of token ids, already cut into chunks; `ettin
-prepare` reads text. So a mixture is resolved to folders of text of one's own, one for each source.
+The published data are not text but MDS shards of token ids, already cut into chunks, which `ettin
+prepare --mds` reads. With `--text` a mixture is resolved to folders of text of one's own, one for
+each source.
 """
 
 import difflib
@@ -81,8 +82,8 @@ class Mixture:
     def hub_folders(self) -> dict[str, str | None]:
         """Where each source's published tokens lie on the hub; None where that is unknown.
 
-        They are MDS shards of token ids in subfolders, which `ettin prepare` does not read. Copies
-        of a source that stand beside it (`…_2`, `…_dup`) repeat it, and are not listed. The folders
+        They are MDS shards of token ids in subfolders, for `ettin prepare --mds`. Copies of a
+        source that stand beside it (`…_2`, `…_dup`) repeat it, and are not listed. The folders
         of the decay data are as its card names them, that of the extension data as its listing did.
 
         Example:
@@ -180,7 +181,7 @@ def _what_is_missing(
         f"{_title(mixtures)}: {', '.join(listed)}. It has: "
         f"{', '.join(path.name for path in there) or 'no folders'}. Give each source a folder of "
         "text, or name sources of your own with --source NAME=PATH. The published data lie on the "
-        f"hub in {hub}, as MDS shards of tokens, which are not text"
+        f"hub in {hub}, as MDS shards of tokens, which --mds reads instead of --text"
     )
 
 

@@ -10,6 +10,7 @@ Nothing here looks at files; `model_card` writes the card of an export, `publish
 import unicodedata
 
 from ettin.files import Json
+from ettin.records import kind_of_objective
 
 AUTO_CLASSES = {"encoder": "AutoModelForMaskedLM", "decoder": "AutoModelForCausalLM"}
 """The class of `transformers` that loads each kind."""
@@ -90,11 +91,6 @@ def introduction(kind: str, described: Json) -> str:
         made = "made from" if described.get("variant") == "cross" else "trained on from"
         paragraphs.append(f"It was {made} {_of_start(start)}.")
     return "\n\n".join(paragraphs)
-
-
-def kind_of_objective(objective: str) -> str:
-    """What a model trained with an objective is: `decoder` after clm, `encoder` otherwise."""
-    return "decoder" if objective == "clm" else "encoder"
 
 
 def facts_table(config: Json, **more: object) -> str:

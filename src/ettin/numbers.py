@@ -1,5 +1,7 @@
 """Numbers as people write them, and counts among them."""
 
+import math
+
 _MULTIPLIERS = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "%": 1e-2}
 
 
@@ -21,6 +23,8 @@ def parse_number(value: object) -> float | int:
         number = float(text[:-1] if multiplier else text) * (multiplier or 1)
     except ValueError:
         raise ValueError(f"expected a number such as 3e-4, 8.5B or 2 %, got {value!r}") from None
+    if not math.isfinite(number):
+        return number
     # 8.5 * 1e9 is exact, 2.8333 * 1e9 is not: counts are rounded to what was meant.
     return round(number) if abs(number) >= 1 and abs(number - round(number)) < 1e-6 else number
 
@@ -32,6 +36,6 @@ def parse_count(value: object) -> int:
         ValueError: not a number, or not a whole one.
     """
     number = parse_number(value)
-    if number != int(number):
+    if not math.isfinite(number) or number != int(number):
         raise ValueError(f"expected a whole number, got {value!r}")
     return int(number)

@@ -280,7 +280,7 @@ class Suite(Strict):
     exclude: tuple[str, ...] = ()
     text_column: str | None = None
     id_column: str | None = None
-    held_out: Rate | None = None
+    held_out: Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=0.1)] | None = None
     packing: Literal["chunks", "none"] | None = None
     tokenizer: str | TrainedTokenizer | None = None
     """A directory, an id on the hub, or the size of a vocabulary to train."""

@@ -286,6 +286,6 @@ def explain(item: Any) -> str:
         return f"{path}: unknown key; {nearest(location[-1], known)}"
     if item["type"] == "missing":
         return f"{path}: missing"
-    message = item["msg"].removeprefix("Value error, ")
+    message = item["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list: […]")
     given = "" if item["type"] == "value_error" else f", got {item['input']!r}"
     return f"{path or 'recipe'}: {message}{given}"

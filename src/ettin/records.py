@@ -144,3 +144,22 @@ def fingerprint_of_weights(digests: Iterable[str]) -> str:
 def file_name(text: str) -> str:
     """A name that is safe as one part of a path."""
     return re.sub(r"[^\w.-]+", "-", text).strip(".-") or "unnamed"
+
+
+def kind_of_objective(objective: str) -> Kind:
+    """What a model trained with an objective is: `decoder` after clm, `encoder` otherwise."""
+    return "decoder" if objective == "clm" else "encoder"
+
+
+def role_words(kind: str, *, variant: str, objective: str) -> str:
+    """A model's place in its suite, in words.
+
+    Example:
+        >>> role_words("encoder", variant="cross", objective="mntp")
+        'encoder from decoder (mntp)'
+    """
+    if variant != "cross":
+        return kind
+    if kind == "decoder":
+        return "decoder from encoder"
+    return f"encoder from decoder ({objective})"

@@ -27,6 +27,9 @@ from ettin.recipe_file import SUITE_KEYS, explain, load_recipe
 from ettin.task_names import families_of
 from ettin.yaml_file import read_yaml
 
+_KEYS_OF_RUNS = {"size", "seed", "objective", "corpus"}
+_CHECKPOINTS_AT_MOST = 100_000
+
 
 @dataclass(frozen=True)
 class SuiteFile:
@@ -97,15 +100,63 @@ def _unfit(suite: Suite, values: dict[str, Any], recipes: list[Recipe]) -> list[
         ]
     elif suite.tokenizer is None:
         problems.append("tokenizer: missing; a directory, a hub id, or {vocab_size: 8192}")
+    problems += _unfit_overrides(suite) + _unfit_words(suite) + _too_many_checkpoints(recipes)
     if suite.cross and not all(_has_cross(recipe) for recipe in recipes):
         problems.append(f"cross: the phases have none named {CROSS!r}")
-    words = [*suite.tasks, *(suite.trajectories.tasks if suite.trajectories else ())]
-    for word in words:
+    for word in (*suite.tasks, *(suite.trajectories.tasks if suite.trajectories else ())):
+        if "," in word:
+            problems.append(f"tasks: {word!r} has a comma; give each task by itself")
         try:
             families_of(word)
         except InputError as error:
             problems.append(str(error).replace("--tasks", "tasks:"))
     return problems
+
+
+def _unfit_overrides(suite: Suite) -> list[str]:
+    """Overrides of keys that the runs get from the suite itself."""
+    return [
+        f"per_size.{size}: {text!r} has no effect on a run of the suite, or gives it a wrong name"
+        for size, overrides in suite.per_size.items()
+        for text in overrides
+        if text.partition("=")[0].partition(".")[0] in SUITE_KEYS | _KEYS_OF_RUNS
+    ]
+
+
+def _unfit_words(suite: Suite) -> list[str]:
+    """Words of commands that would be read as something else there."""
+    given = {
+        "exclude": suite.exclude,
+        "text_mixture": (suite.text_mixture,),
+        "text_column": (suite.text_column,),
+        "id_column": (suite.id_column,),
+        "tokenizer": (suite.tokenizer,),
+        "sources": tuple(suite.sources),
+    }
+    problems = [
+        f"{key}: {word!r} would be taken for an option; it may not begin with '-'"
+        for key, words in given.items()
+        for word in words
+        if isinstance(word, str) and word.startswith("-")
+    ]
+    problems += [
+        f"sources: {name!r} cannot be the name of a source; leave out '='"
+        for name in suite.sources
+        if not name or "=" in name
+    ]
+    return problems
+
+
+def _too_many_checkpoints(recipes: list[Recipe]) -> list[str]:
+    """Phases that save so often that nobody can have meant it."""
+    return [
+        f"phases.{phase.name}: {phase.tokens:,} tokens, saved every {phase.save_every_tokens:,}, "
+        f"make more than {_CHECKPOINTS_AT_MOST:,} checkpoints; raise save_every_tokens"
+        for recipe in recipes
+        for phase in recipe.phases
+        if phase.save_every_tokens
+        and phase.tokens // phase.save_every_tokens > _CHECKPOINTS_AT_MOST
+    ]
 
 
 def _has_cross(recipe: Recipe) -> bool:

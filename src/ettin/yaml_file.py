@@ -1,5 +1,6 @@
 """YAML that recipes and suites are written in: no key twice, and changed by `key.path=value`."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,30 @@ import yaml
 
 from ettin.errors import InputError, nearest
 
+_VALUES_AT_MOST = 100_000
+_MERGE = "tag:yaml.org,2002:merge"
+
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, but a key written twice is an error and not the last one's win."""
+    """YAML's safe loader, but a key written twice is an error and not the last one's win.
+
+    So are aliases that stand for more values than anybody writes, or for themselves.
+    """
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        if _size(node, {}) > _VALUES_AT_MOST:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"its aliases stand for more than {_VALUES_AT_MOST:,} values"
+            )
+        return super().construct_document(node)
 
     def construct_mapping(
         self,
         node: yaml.MappingNode,
         deep: bool = False,  # noqa: FBT001, FBT002 - the parent's signature
     ) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [key for key, _ in node.value if key.tag != _MERGE]
+        names = [self.construct_object(key, deep=True) for key in keys]
         for name in names:
             if names.count(name) > 1:
                 raise yaml.constructor.ConstructorError(
@@ -40,9 +55,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader  # noqa: S506
     except (yaml.YAMLError, TypeError) as error:
         raise InputError(f"{path} is not YAML: {error}") from error
+    except RecursionError:
+        raise InputError(f"{path} is nested more deeply than any recipe or suite") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} should hold keys and values, found {type(values).__name__}")
     return values
+
+
+def _size(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for, aliases written out; infinite for one inside itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            inner = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        known[id(node)] = 1 + sum(_size(part, known) for part in inner)
+    return known[id(node)]
 
 
 def override(values: dict[str, Any], text: str, *, known: Iterable[str]) -> str | None:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from itertools import accumulate, islice
 from pathlib import Path
 
+import xxhash
+
 from ettin import files
 from ettin.check.directories import Directory
 from ettin.console import read_json_lines
@@ -45,6 +47,7 @@ def check_run(run: Directory) -> Iterator[str]:
         yield f"{run.path}: a cross run, and the manifest names no start"
     yield from _check_beginning(run)
     yield from _check_ledger(run.path / "ledger.jsonl", ledger, metrics, recipe.phases)
+    yield from _check_chain(run.path / "ledger.jsonl", ledger)
     yield from _check_phases(run.path, ledger, facts, recipe.phases)
     yield from _check_tags(run.path, ledger, facts, recipe.phases)
 
@@ -116,6 +119,24 @@ def _check_ledger(
                 f"metrics.jsonl says {measured['tokens']:,}",
             ]
     return problems
+
+
+def _check_chain(path: Path, ledger: list[Json]) -> Iterator[str]:
+    """Every running hash is that of the hash before and the step's own sums; the first fault alone.
+
+    Lines of before have no sums; their hashes need the tokens, as `ettin order verify` reads them.
+    """
+    before = ""
+    for line in ledger:
+        if "rows_hash" in line:
+            chained = f"{before}{line['rows_hash']}{line['places_hash']}"
+            if xxhash.xxh3_128_hexdigest(chained.encode()) != line["hash"]:
+                yield (
+                    f"{path}: the hash of step {line['step']} does not follow from the hash "
+                    "before and the sums of the step"
+                )
+                return
+        before = line["hash"]
 
 
 def _check_phases(

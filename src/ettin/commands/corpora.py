@@ -1,5 +1,6 @@
 """Text → tokenizer and corpus: `tokenizer train`, `prepare`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from ettin.arguments import lengths, one_of, share
 from ettin.commands.options import AsJson, Exclude, Out, Text, TextColumn, command_line, group, say
 from ettin.console import human
+from ettin.errors import InputError
 
 app = group()
 tokenizer_app = group("Train a tokenizer.")
@@ -63,7 +65,12 @@ def prepare(
     source: Annotated[
         list[str], typer.Option(help="NAME=PATH: one source of several, by name.")
     ] = [],  # noqa: B006
-    mixture: Annotated[str | None, typer.Option(help="Phases whose sources --text holds.")] = None,
+    mds: Annotated[
+        Path | None, typer.Option(help="Folder of published MDS shards: tokens, not text.")
+    ] = None,
+    mixture: Annotated[
+        str | None, typer.Option(help="Phases whose sources --text or --mds holds.")
+    ] = None,
     exclude: Exclude = [],  # noqa: B006
     context_length: Annotated[
         str, typer.Option(help="Row lengths in tokens, e.g. 512,1024.")
@@ -79,10 +86,15 @@ def prepare(
 ) -> None:
     """Turn text into a corpus: tokens, rows and a held-out part."""
     from ettin.data import prepare as stage
+    from ettin.data.mds_source import mds_sources
     from ettin.data.sources import named_sources
 
+    if mds is not None and (text or source):
+        raise InputError("give either --text PATH… or --source NAME=PATH…, or else --mds DIR")
     summary = stage.prepare(
-        named_sources(text, source, exclude=tuple(exclude), mixture=mixture),
+        mds_sources(mds, exclude=tuple(exclude), mixture=mixture)
+        if mds is not None
+        else named_sources(text, source, exclude=tuple(exclude), mixture=mixture),
         tokenizer=tokenizer,
         out=out,
         context_lengths=lengths(context_length),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ettin.commands.options import AsJson, Out, group, say
-from ettin.errors import InputError
+from ettin.errors import CommandFailed, InputError, StoppedError
 
 app = group()
 suite_app = group("Plan, run and watch a suite: many runs, evaluated and drawn, from one file.")
@@ -54,6 +54,8 @@ def run(
 ) -> None:
     """Run what is not done yet; the same command goes on with what was interrupted."""
     if only is not None:
+        if snakemake is not None:
+            raise InputError("--only runs one job by itself; leave out --snakemake")
         _run_one(suite, out, only, as_json=as_json)
         return
     from ettin.suite.plan import make_plan
@@ -79,16 +81,22 @@ def _run_one(suite: Path, out: Path, name: str, *, as_json: bool) -> None:
     """One job by the plan that the suite is run by; planned anew where there is none yet."""
     from ettin.suite.plan import make_plan
     from ettin.suite.plan_file import read_plan, write_plan
+    from ettin.suite.state import Board, find_job
     from ettin.suite.worker import work
 
     planned = read_plan(out)
     if planned is None:
         planned = make_plan(suite, out=out)
+        find_job(planned, name)
         write_plan(planned)
     elif planned.suite != suite.absolute():
         raise InputError(
             f"{out} belongs to the suite {planned.suite}, not to {suite.absolute()}; "
             "choose another --out"
         )
-    work(planned, name)
+    try:
+        work(planned, name)
+    except (CommandFailed, StoppedError):
+        say(as_json, {"job": name, "state": Board(planned).states[name]}, "")
+        raise
     say(as_json, {"job": name, "state": "done"}, "")

@@ -19,6 +19,7 @@ corpus is finished; an interrupted one leaves nothing that looks whole.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ettin.console import Progress, log, progress
 from ettin.data.corpus import KIND, TOKENIZER
 from ettin.data.corpus_writing import SourceWriter, check_source_names, write_rows
 from ettin.data.documents import Documents
+from ettin.data.mds_source import read_mds
 from ettin.data.packing import (
     HELD_OUT_LIMIT,
     MINIMUM_CONTEXT_LENGTH,
@@ -39,6 +41,8 @@ from ettin.data.packing import (
 )
 from ettin.data.prepared_summary import PreparedSummary, nothing_found, source_line, summarise
 from ettin.data.sources import Document, OnError, Source, Tally, list_files, read_documents
+from ettin.data.token_tables import read_token_tables
+from ettin.data.tokenised import SampleRules, TokenisedDocument, TokenSample
 from ettin.errors import InputError
 from ettin.text_pieces import TextSample
 from ettin.tokenizer import Tokenizer, describe, load_tokenizer
@@ -89,14 +93,15 @@ def prepare(
     """Make a corpus.
 
     Args:
-        sources: what to read; each needs its own name.
-        tokenizer: a directory or a hub id.
+        sources: what to read, text or token ids; each needs its own name.
+        tokenizer: a directory or a hub id; of token ids that are given, the one that made them.
         out: the corpus directory.
         context_lengths: the row tables to make, in tokens.
         packing: `chunks` fills rows with whole chunks, `none` gives each a row of its own.
         held_out: the share of each source's tokens kept for validation; 32,768 tokens at least.
         text_column: the column of tables that holds the text.
-        id_column: the column that holds ids; the place of a record stands for it otherwise.
+        id_column: the column that holds ids; the place of a record stands for it otherwise (for
+            MDS, a column named `id` is taken where there is one).
         on_error: `skip` and count what is broken, or `fail` at the first.
         command: the command line, for the manifest.
 
@@ -111,7 +116,8 @@ def prepare(
     _refuse_inside(out, sources)
     found = list_files(sources)
     loaded = load_tokenizer(tokenizer)
-    identity = [[each.source, each.relative, each.size, each.mtime_ns] for each in found]
+    identity: list[Any] = [[each.source, each.relative, each.size, each.mtime_ns] for each in found]
+    identity += [[source.name, source.form] for source in sources if source.form != "text"]
     made_from = {
         "tokenizer": loaded.fingerprint,
         "text": files.fingerprint(identity),
@@ -143,17 +149,23 @@ class _Work:
 
     def __init__(self, tokenizer: Tokenizer, settings: Settings, corpus: Path) -> None:
         self._tokenizer, self._settings, self._corpus = tokenizer, settings, corpus
-        self._sample = TextSample()
+        self._sample, self._token_sample = TextSample(), TokenSample()
         self._bytes_before = 0
 
     def source(self, source: Source, shown: Progress) -> dict[str, Any]:
         """Write one source; returns its facts."""
         folder, tally = self._corpus / source.name, Tally()
         with SourceWriter(folder, padded_vocab_size=self._tokenizer.padded_size) as writer:
-            for batch in self._batches(source, tally):
-                self._write(batch, writer, tally)
-                del batch  # before the next, perhaps very long, document is read
-                shown.update(self._bytes_before + tally.bytes_read, source.name)
+            if source.form == "text":
+                for batch in self._batches(source, tally):
+                    self._write(batch, writer, tally)
+                    del batch  # before the next, perhaps very long, document is read
+                    shown.update(self._bytes_before + tally.bytes_read, source.name)
+            else:
+                for document in self._tokenised(source, tally):
+                    writer.add(document.id, document.origin, document.tokens)
+                    if tally.documents % BATCH_DOCUMENTS == 0:
+                        shown.update(self._bytes_before + tally.bytes_read, source.name)
         self._bytes_before += tally.bytes_read
         if self._tokenizer.forced_cuts:
             place = f"source {source.name}"
@@ -176,13 +188,17 @@ class _Work:
                 tally.text_bytes -= len(document.text.encode())
 
     def measure(self) -> dict[str, Any]:
-        """Fertility, and what a lossy tokenizer does not give back, on the sample."""
-        tokens_per_word, bytes_per_token = self._tokenizer.fertility(self._sample.texts)
+        """Fertility, and what a lossy tokenizer does not give back, on the sample.
+
+        Where tokens were given, what the tokenizer lost is gone, and only fertility is measured.
+        """
+        decoded = [self._tokenizer.decode(tokens) for tokens in self._token_sample.tokens]
+        tokens_per_word, bytes_per_token = self._tokenizer.fertility(self._sample.texts + decoded)
         measured: dict[str, Any] = {
             "tokens_per_word": tokens_per_word,
             "bytes_per_token": bytes_per_token,
         }
-        if not self._tokenizer.is_lossless:
+        if not self._tokenizer.is_lossless and self._sample.texts:
             loss = measured["loss"] = measure_loss(self._tokenizer, self._sample.texts)
             log.warning(
                 "this tokenizer does not keep all text: %.1f %% of %d sampled documents come back "
@@ -211,6 +227,23 @@ class _Work:
                 batch, characters = [], 0
         if batch:
             yield batch
+
+    def _tokenised(self, source: Source, tally: Tally) -> Iterator[TokenisedDocument]:
+        """Documents whose tokens are given."""
+        read = read_mds if source.form == "mds" else read_token_tables
+        for document in read(
+            source,
+            tally=tally,
+            rules=self._rules,
+            id_column=self._settings.id_column,
+            on_error=self._settings.on_error,
+        ):
+            self._token_sample.add(document.tokens)
+            yield document
+
+    @cached_property
+    def _rules(self) -> SampleRules:
+        return SampleRules(self._tokenizer)
 
     def _lay_out(self, name: str, documents: Documents, tally: Tally) -> dict[str, Any]:
         """Hold out, pack, and write the row tables; returns the source's facts."""

@@ -18,7 +18,7 @@ class PreparedSummary:
         corpus: its directory, absolute.
         documents: of all sources, held-out ones included.
         tokens: of all documents, BOS and EOS not counted.
-        bytes: UTF-8 bytes of their text.
+        bytes: UTF-8 bytes of their text; 0 where tokens were given that do not tell it.
         held_out_tokens: of the held-out documents.
         skipped: files, lines and rows left out, by reason.
         fertility: of the tokenizer on a sample of the documents.
@@ -60,14 +60,22 @@ def summarise(out: Path, facts: dict[str, Any]) -> PreparedSummary:
     )
 
 
+_EXPECTED = {
+    "text": "plain text, csv, tsv, jsonl or parquet, plain or .gz/.zst",
+    "mds": "MDS: index.json and the shards that it lists",
+    "parquet": "parquet tables of token ids",
+}
+
+
 def nothing_found(source: Source, tally: Tally) -> str:
     """What to say when a source gave no document at all."""
     places = ", ".join(str(path) for path in source.paths)
     met = tally.describe()
     return (
-        f"source {source.name}: no text in {places} ({len(list_files([source])):,} files); "
+        f"source {source.name}: no {'text' if source.form == 'text' else 'tokens'} "
+        f"in {places} ({len(list_files([source])):,} files); "
         + (f"left out: {met}" if met else "the folder is empty")
-        + ". Expected plain text, csv, tsv, jsonl or parquet, plain or .gz/.zst"
+        + f". Expected {_EXPECTED[source.form]}"
     )
 
 
@@ -78,9 +86,11 @@ def source_line(name: str, facts: dict[str, Any], tally: Tally) -> str:
         f"({100 * each['fill']:.2f} % full)"
         for length, each in facts["rows"].items()
     )
+    # Ids of a vocabulary that is not byte-level do not tell how many bytes their text had.
+    each = f", {facts['bytes'] / facts['tokens']:.2f} bytes a token" if facts["bytes"] else ""
     line = (
-        f"{name}: {facts['documents']:,} documents, {human(facts['tokens'])} tokens, "
-        f"{facts['bytes'] / facts['tokens']:.2f} bytes a token; held out "
+        f"{name}: {facts['documents']:,} documents, {human(facts['tokens'])} "
+        f"tokens{each}; held out "
         f"{facts['held_out_documents']:,} documents, {human(facts['held_out_tokens'])} tokens; "
         f"{rows}"
     )

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 import xxhash
 
@@ -37,11 +38,14 @@ class Source:
         name: its name in the corpus.
         paths: files, and folders that are read with all folders below.
         exclude: names, or patterns such as `test*`, of files and folders to leave out.
+        form: `text`, or token ids that are given: `mds` (see `mds_source`) or `parquet` (see
+            `token_tables`).
     """
 
     name: str
     paths: tuple[Path, ...]
     exclude: tuple[str, ...] = ()
+    form: Literal["text", "mds", "parquet"] = "text"
 
 
 def read_documents(
@@ -75,12 +79,14 @@ def read_documents(
                 reading.empty("empty text", document.origin)
                 continue
             # Places are unique by construction, so only ids from a column are remembered.
-            unique = document if id_column is None else _make_unique(document, seen, tally)
+            if id_column is not None:
+                name = make_unique(document.id, document.origin, seen, tally)
+                document = document._replace(id=name)
             tally.documents += 1
             tally.text_bytes += (
                 len(document.text) if document.text.isascii() else len(document.text.encode())
             )
-            yield unique
+            yield document
         tally.bytes_read = before + file.size
 
 
@@ -162,18 +168,25 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode(errors="replace")
 
 
-def _make_unique(document: Document, seen: dict[int, int], tally: Tally) -> Document:
-    """Append `#2`, `#3` … to an id that came before; 64-bit hashes remember them."""
-    first = xxhash.xxh3_64_intdigest(document.id.encode())
-    name, known = document.id, first
+def make_unique(name: str, place: str, seen: dict[int, int], tally: Tally) -> str:
+    """An id with `#2`, `#3` … appended when it came before.
+
+    Args:
+        name: the id.
+        place: where it was met; counted there when it is changed.
+        seen: 64-bit hashes of ids so far, with how often each came; goes on.
+        tally: where to count.
+    """
+    first = xxhash.xxh3_64_intdigest(name.encode())
+    unique, known = name, first
     while known in seen:
         seen[first] += 1
-        name = f"{document.id}#{seen[first]}"
-        known = xxhash.xxh3_64_intdigest(name.encode())
+        unique = f"{name}#{seen[first]}"
+        known = xxhash.xxh3_64_intdigest(unique.encode())
     seen[known] = 1
     if known != first:
-        tally.note("duplicate ids, made unique", f"{document.origin} {document.id!r}")
-    return document._replace(id=name)
+        tally.note("duplicate ids, made unique", f"{place} {name!r}")
+    return unique
 
 
 def named_sources(
@@ -199,7 +212,7 @@ def named_sources(
     if mixture is not None:
         return _mixture_sources(text, named, exclude, mixture.split(","))
     if bool(text) == bool(named):
-        raise InputError("give either --text PATH… or --source NAME=PATH…")
+        raise InputError("give either --text PATH… or --source NAME=PATH…, or else --mds DIR")
     if text:
         return [Source("text", tuple(text), exclude=exclude)]
     paths: dict[str, list[Path]] = {}
@@ -225,7 +238,7 @@ def _mixture_sources(
         # The shards themselves would be skipped as binary, but the JSON beside them read as text.
         if any(True for below in ("", "*/") for _ in folder.glob(f"{below}shard.*.mds*")):
             raise InputError(
-                f"{folder} holds MDS shards, as published: tokens, not text, which ettin prepare "
-                f"does not read so far; put the text of {name} there"
+                f"{folder} holds MDS shards, as published: tokens, not text. Give --mds "
+                f"{text[0]} with --mixture instead of --text, or put the text of {name} there"
             )
     return [Source(name, (folder,), exclude=exclude) for name, folder in folders.items()]

@@ -13,8 +13,8 @@ from ettin import files
 from ettin.console import log
 from ettin.errors import InputError, ProblemsFound, nearest
 from ettin.files import Json
-from ettin.model_words import kind_of_objective
 from ettin.publish.found import WEIGHTS, Export, Found, Run, is_tag, place_of_tag, source_run
+from ettin.records import kind_of_objective
 
 
 @dataclass(frozen=True)

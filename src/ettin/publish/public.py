@@ -24,7 +24,7 @@ from huggingface_hub import get_token
 from ettin import files
 from ettin.errors import ProblemsFound
 from ettin.files import Json
-from ettin.model_words import kind_of_objective
+from ettin.records import kind_of_objective
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 _SHORTEST_SECRET = 8

@@ -26,6 +26,7 @@ import yaml
 from ettin.console import read_json_lines
 from ettin.errors import InputError
 from ettin.files import MANIFEST, Json, read_json, read_manifest
+from ettin.records import kind_of_objective, role_words
 
 BASELINES = ("unigram", "bigram")
 _SKIPPED_KINDS = {"corpus", "tokenizer", "checkpoint", "report", "finetuned"}
@@ -69,7 +70,7 @@ class Run:
     @property
     def kind(self) -> str:
         """`decoder` for clm, `encoder` otherwise."""
-        return "decoder" if self.objective == "clm" else "encoder"
+        return kind_of_objective(self.objective)
 
     @property
     def variant(self) -> str:
@@ -83,11 +84,7 @@ class Run:
         One of `encoder`, `decoder`, `decoder from encoder`, `encoder from decoder (mlm)` and
         `encoder from decoder (mntp)`.
         """
-        if self.variant != "cross":
-            return self.kind
-        if self.kind == "decoder":
-            return "decoder from encoder"
-        return f"encoder from decoder ({self.objective})"
+        return role_words(self.kind, variant=self.variant, objective=self.objective)
 
     @property
     def start(self) -> Json | None:

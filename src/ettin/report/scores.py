@@ -16,6 +16,7 @@ from ettin.report.chart import PALETTE
 from ettin.report.collect import number
 from ettin.report.figures import STYLES
 from ettin.report.labels import shortened
+from ettin.report.tidy import ELSEWHERE, role_of
 
 UNTRAINED = "untrained"
 """The baseline that each model has of its own: the same shape with random weights."""
@@ -73,11 +74,11 @@ def model_names(records: tuple[Json, ...]) -> dict[tuple[str, str], tuple[str, s
     Returns:
         (name, weights) of a model → what it is called, colour.
     """
-    roles: dict[tuple[str, str], str | None] = {}
+    roles: dict[tuple[str, str], str] = {}
     for record in records:
-        roles.setdefault(_identity(record), _role(record))
-    if None not in roles.values() and len(set(roles.values())) == len(roles):
-        return {key: (role, STYLES[role].color) for key, role in roles.items() if role}
+        roles.setdefault(_identity(record), role_of(record))
+    if ELSEWHERE not in roles.values() and len(set(roles.values())) == len(roles):
+        return {key: (role, STYLES[role].color) for key, role in roles.items()}
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for place, key in enumerate(roles):
         name = shortened(key[0])
@@ -156,17 +157,6 @@ def _baselines(record: Json) -> dict[str, float]:
 
 def _identity(record: Json) -> tuple[str, str]:
     return str(record.get("model", "a model")), str(record.get("weights", ""))
-
-
-def _role(record: Json) -> str | None:
-    """A model's place in its suite; None for models from elsewhere."""
-    if record.get("tag") is None or record.get("kind") not in ("encoder", "decoder"):
-        return None
-    kind = str(record["kind"])
-    if record.get("variant") == "cross":
-        origin = f" ({record.get('objective')})" if kind == "encoder" else ""
-        kind += f" from {'decoder' if kind == 'encoder' else 'encoder'}{origin}"
-    return kind if kind in STYLES else None
 
 
 def _said(name: str) -> str:

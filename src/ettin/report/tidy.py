@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ettin.files import Json, fingerprint
 from ettin.presets import PHASES, SIZES
+from ettin.records import role_words
 from ettin.report.collect import number
 from ettin.report.figures import STYLES
 
@@ -162,10 +163,8 @@ def role_of(record: Json) -> str:
     """A model's place in its suite, told by the record."""
     if record.get("tag") is None or record.get("kind") not in ("encoder", "decoder"):
         return ELSEWHERE
-    role = str(record["kind"])
-    if record.get("variant") == "cross":
-        origin = f" ({record.get('objective')})" if role == "encoder" else ""
-        role += f" from {'decoder' if role == 'encoder' else 'encoder'}{origin}"
+    variant, objective = str(record.get("variant")), str(record.get("objective"))
+    role = role_words(str(record["kind"]), variant=variant, objective=objective)
     return role if role in STYLES else ELSEWHERE
 
 

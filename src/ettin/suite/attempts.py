@@ -17,8 +17,11 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
+
+from pydantic import TypeAdapter
 
 from ettin import files
 from ettin.errors import InputError
@@ -30,6 +33,8 @@ HEADER = "== "
 """How the line begins in a log that says which command follows, and when."""
 
 _TAIL_BYTES = 8192
+_LINE_AT_MOST = 500
+"""Characters of a line of a log, where it is shown elsewhere."""
 _REASON_LINES = 6
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{32})"\s*}\s*\Z')
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
@@ -72,6 +77,9 @@ class Attempt:
     from_nothing: bool = field(default=False)
 
 
+_RECORD = TypeAdapter(Attempt)
+
+
 def job_file(out: Path, name: str, ending: str) -> Path:
     """Where a file of a job lies: `.json`, `.lock`, `.manifest`, `.log`.
 
@@ -84,12 +92,18 @@ def job_file(out: Path, name: str, ending: str) -> Path:
 
 
 def read_attempt(out: Path, name: str) -> Attempt | None:
-    """The last attempt; None when there was none, or its record is of another version."""
+    """The last attempt; None when there was none, or its record is of another version or damaged.
+
+    Nothing is lost by that: the job is started again, and its commands skip what is finished.
+    """
     path = job_file(out, name, ".json")
     try:
-        return Attempt(**files.read_json(path))
-    except (InputError, TypeError):
+        attempt = _RECORD.validate_python(files.read_json(path))
+        if attempt.started:
+            datetime.fromisoformat(attempt.started)
+    except (InputError, ValueError, RecursionError):
         return None
+    return attempt
 
 
 def write_attempt(out: Path, name: str, attempt: Attempt) -> None:
@@ -117,7 +131,7 @@ def is_locked(out: Path, name: str) -> bool:
     """Whether a worker, or a command that outlived its worker, is at a job."""
     try:
         descriptor = os.open(job_file(out, name, ".lock"), os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         return not _take(descriptor, fcntl.LOCK_SH)
@@ -177,7 +191,7 @@ def last_line(log: Path) -> str:
     """The last line of a log that says something; empty when there is none."""
     for line in reversed(_tail(log)):
         if line.strip() and not line.startswith(HEADER):
-            return printable(line)
+            return _shown(line)
     return ""
 
 
@@ -192,11 +206,11 @@ def reason_of(log: Path, *, exit_code: int) -> str:
         return f"killed by {signal_name(-exit_code)}{memory}"
     if own:
         message = [line.removeprefix("ettin: ") for line in lines[own[-1] :] if line.strip()]
-        return "\n".join(printable(line) for line in message[:_REASON_LINES])
+        return "\n".join(_shown(line) for line in message[:_REASON_LINES])
     if exit_code == 4:
         return "no space left"
     said = [line for line in lines if line.strip()]
-    return printable(said[-1]) if said else f"exit code {exit_code}, and nothing was said"
+    return _shown(said[-1]) if said else f"exit code {exit_code}, and nothing was said"
 
 
 def signal_name(number: int) -> str:
@@ -210,6 +224,11 @@ def signal_name(number: int) -> str:
 def printable(text: str) -> str:
     """A line without control characters: no text from a log moves the cursor."""
     return "".join(character if character.isprintable() else " " for character in text).rstrip()
+
+
+def _shown(line: str) -> str:
+    """A line of a log as it is shown elsewhere."""
+    return printable(line if len(line) <= _LINE_AT_MOST else line[:_LINE_AT_MOST] + " …")
 
 
 def _tail(log: Path) -> list[str]:

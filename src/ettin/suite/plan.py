@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ettin import files
+from ettin.errors import InputError
 from ettin.files import Json
 from ettin.presets import PUBLISHED_VOCABULARY
 from ettin.recipe import Suite, TrainedTokenizer
@@ -272,11 +273,19 @@ class _Planner:
 
 
 def _folder(suite: Path, out: Path) -> Path:
-    """Where relative paths of a suite begin: where it was first run from; for a new one, here."""
+    """Where relative paths of a suite begin: where it was first run from; for a new one, here.
+
+    So it stays when the directory is moved.
+    """
     path = out / PLAN
-    begun = files.read_json(path) if path.is_file() else {}
-    alike = begun.get("suite") == str(suite) and begun.get("out") == str(out)
-    return Path(str(begun["folder"])) if alike and "folder" in begun else Path.cwd()
+    try:
+        begun = files.read_json(path) if path.is_file() else {}
+    except InputError as error:
+        raise InputError(
+            f"{error}; remove it and go on in the folder in which the suite was first run"
+        ) from error
+    same = begun.get("suite") == str(suite) and "folder" in begun
+    return Path(str(begun["folder"])) if same else Path.cwd()
 
 
 def _to(words: list[str] | tuple[str, ...], output: Path) -> tuple[str, ...]:

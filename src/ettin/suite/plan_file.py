@@ -16,6 +16,8 @@ from ettin.suite.plan import PLAN, Plan
 
 SUITE = "suite.yaml"
 
+_ANEW = "the same `ettin suite run` without --only plans anew"
+
 
 def write_plan(plan: Plan) -> None:
     """Write `plan.json` and a copy of the suite file into the suite's directory.
@@ -23,11 +25,7 @@ def write_plan(plan: Plan) -> None:
     Raises:
         InputError: the suite file cannot be read.
     """
-    try:
-        suite = plan.suite.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the suite {plan.suite}: {error.strerror}") from error
-    files.write_atomic(plan.out / SUITE, suite)
+    files.write_atomic(plan.out / SUITE, _suite_of(plan))
     files.write_json(
         plan.out / PLAN,
         {
@@ -37,6 +35,27 @@ def write_plan(plan: Plan) -> None:
             "ettin": files.ettin_version(),
             "graph": [_written(job) for job in plan.jobs],
         },
+    )
+
+
+def is_written(plan: Plan) -> bool:
+    """Whether the suite's directory holds this plan, up to estimates, and its suite file.
+
+    Raises:
+        InputError: the suite file cannot be read.
+    """
+    copy = plan.out / SUITE
+    try:
+        there = read_plan(plan.out)
+    except InputError:
+        return False
+    return (
+        there is not None
+        and there.suite == plan.suite
+        and [(job.name, job.commands, job.reads) for job in there.jobs]
+        == [(job.name, job.commands, job.reads) for job in plan.jobs]
+        and copy.is_file()
+        and copy.read_bytes() == _suite_of(plan)
     )
 
 
@@ -50,19 +69,22 @@ def read_plan(out: Path) -> Plan | None:
     path = out / PLAN
     if not path.exists():
         return None
-    facts = files.read_json(path)
     try:
+        facts = files.read_json(path)
         jobs = tuple(_read(job) for job in facts.pop("graph"))
         suite, place = Path(facts["suite"]), Path(facts["out"])
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is not a plan that this ettin reads; remove it and run the suite again"
-        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a plan that this ettin reads; {_ANEW}") from error
     if place != out:
-        raise InputError(
-            f"{path} was written for {place}; remove it and run the suite again, which plans anew"
-        )
+        raise InputError(f"{path} was written for {place}; {_ANEW}")
     return Plan(suite=suite, out=out, jobs=jobs, facts=facts)
+
+
+def _suite_of(plan: Plan) -> bytes:
+    try:
+        return plan.suite.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the suite {plan.suite}: {error.strerror}") from error
 
 
 def _written(job: Job) -> Json:

@@ -7,10 +7,12 @@ sees by its lock that it goes on, and waits for it. What is done is not started 
 """
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,12 +24,20 @@ from ettin import files
 from ettin.console import PLAIN_INTERVAL
 from ettin.errors import CommandFailed, InputError, StoppedError
 from ettin.files import Json
-from ettin.suite.attempts import JOBS, Attempt, job_file, reason_of, signal_name, write_attempt
+from ettin.suite.attempts import (
+    JOBS,
+    Attempt,
+    job_file,
+    printable,
+    reason_of,
+    signal_name,
+    write_attempt,
+)
 from ettin.suite.devices import Devices
 from ettin.suite.plan import Plan
-from ettin.suite.plan_file import write_plan
+from ettin.suite.plan_file import is_written, write_plan
 from ettin.suite.state import Board, refuse_missing_inputs
-from ettin.suite.table import Shown, one_line, shown, table
+from ettin.suite.table import FEW, Shown, one_line, shown, table
 from ettin.suite.worker import SECONDS_TO_LEAVE, THREADS, cores, kill_group, stated_threads
 
 _LOOK_AGAIN_SECONDS = 0.1
@@ -45,22 +55,33 @@ class Outcome:
 
     Attributes:
         facts: what `--json` prints.
-        text: the table.
+        text: the table; empty when it was stopped.
         failed: each failed job, why, and where its log is.
         blocked: how many jobs depend on a failed one.
+        stopped: by what, and how far it was; empty when nobody stopped it.
     """
 
     facts: Json
     text: str
     failed: tuple[str, ...]
     blocked: int
+    stopped: str = ""
 
     def refuse_failures(self) -> None:
-        """Raise `CommandFailed` when a job failed."""
+        """Raise what ends the command otherwise than well.
+
+        Raises:
+            StoppedError: a signal asked for an end.
+            CommandFailed: a job failed.
+        """
+        if self.stopped:
+            raise StoppedError(self.stopped)
         if self.failed:
             jobs = "1 job" if len(self.failed) == 1 else f"{len(self.failed)} jobs"
             blocked = f", {self.blocked} blocked by that" if self.blocked else ""
-            listed = "\n".join(f"  - {each}" for each in self.failed)
+            listed = "\n".join(f"  - {each}" for each in self.failed[:FEW])
+            if len(self.failed) > FEW:
+                listed += f"\n  … and {len(self.failed) - FEW:,} more, which --json and status list"
             raise CommandFailed(
                 f"{jobs} failed{blocked}:\n{listed}\nthe same command tries them again",
                 exit_code=1,
@@ -77,16 +98,18 @@ def run_suite(plan: Plan, *, jobs: int, snakemake: Path | None = None) -> Outcom
         snakemake: write a Snakefile there and let Snakemake start the jobs.
 
     Returns:
-        How it ended; failed jobs do not raise here.
+        How it ended; failed jobs do not raise here, nor does a signal, after which all workers
+        have ended.
 
     Raises:
         InputError: what no job makes is not there, or another runner is at work in `plan.out`.
-        StoppedError: a signal asked for an end; all workers have ended, the same command goes on.
         NoSpaceError: the disk is full.
     """
     refuse_missing_inputs(plan)
-    for job in plan.jobs:
-        job_file(plan.out, job.name, ".json")  # refuses names that are none of a file
+    board = Board(plan)  # refuses names that are none of a file
+    if len(board.named("done")) == len(board.jobs) and is_written(plan) and snakemake is None:
+        return outcome_of(board)
+    _refuse_unwritable(plan.out)
     threads = stated_threads() or max(1, cores() // jobs)
     with _only_runner(plan.out):
         write_plan(plan)
@@ -101,21 +124,35 @@ def run_suite(plan: Plan, *, jobs: int, snakemake: Path | None = None) -> Outcom
                 # recorded: finished by hand, or planned otherwise since.
                 board = _run(Board(plan), jobs, threads, signals)
     if signals.numbers and len(board.named("done")) < len(board.jobs):
-        raise StoppedError(
-            f"stopped by {signal_name(signals.numbers[0])} ({one_line(board)} jobs); "
-            "the same command goes on"
-        )
+        asked = signal_name(signals.numbers[0])
+        stopped = f"stopped by {asked} ({one_line(board)} jobs); the same command goes on"
+        return replace(outcome_of(board), text="", stopped=stopped)
     return outcome_of(board)
 
 
 def outcome_of(board: Board) -> Outcome:
     """What is to be said of a board."""
-    failed = [
-        f"{name}: {board.reason(name)}\n    log: {job_file(board.plan.out, name, '.log')}"
-        for name in board.named("failed")
-    ]
+    failed = []
+    for name in board.named("failed"):
+        reason = board.reason(name).replace("\n", "\n    ")
+        log_path = job_file(board.plan.out, name, ".log")
+        failed.append(f"{printable(name)}: {reason}\n    log: {log_path}")
     text = "\n".join(table(board))
     return Outcome(board.facts(), text, tuple(failed), len(board.named("blocked")))
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Raise `InputError` when nothing can be written into the suite's directory."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return  # is told where something of use is written
+        raise InputError(
+            f"--out {out} cannot be written to ({error.strerror}); choose another one"
+        ) from error
 
 
 class _Signals:
@@ -170,7 +207,7 @@ class _Runner:
         self._board, self._jobs, self._display = board, jobs, display
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._starts: Counter[str] = Counter()
-        self._told = 0
+        self._told = False
         self._waited_for: set[str] = set()
         self._defaults = {THREADS: str(threads)}
         self._devices = Devices([] if jobs == 1 else None)
@@ -209,9 +246,7 @@ class _Runner:
 
     def _start(self) -> None:
         """As many ready jobs as there is room for; what others run takes room too."""
-        if len(self._board.named("running")) >= self._jobs:
-            return
-        room = self._jobs - len(self._board.named("running"))
+        room = max(0, self._jobs - len(self._board.named("running")))
         for name in self._board.named("ready")[:room]:
             self._display.started(name)
             self._starts[name] += 1
@@ -271,11 +306,11 @@ class _Runner:
     def _pass_on(self, signals: _Signals) -> None:
         """Tell the workers once that they should end; they tell their commands."""
         if not self._told:
-            self._told = 1
+            self._told = True
             for worker in self._workers.values():
                 worker.send_signal(_ASKING)
             if self._workers:
                 name = signal_name(signals.numbers[0])
                 self._display.say(
-                    f"{name}: {len(self._workers)} jobs are saving; once more to leave at once"
+                    f"{name}: jobs are saving ({len(self._workers)}); once more to leave at once"
                 )

@@ -4,7 +4,7 @@ waiting   something that it reads is not there yet
 ready     it can be started; so can what was interrupted
 running   its lock is held, by whomever
 done      the job, its inputs and its output are as they were when it ended well
-failed    its last attempt failed
+failed    its last attempt failed, and it is still the same job
 blocked   something that it reads comes from a job that failed
 
 A job whose record shows that nothing changed since it ended well is done and is not started again.
@@ -126,7 +126,9 @@ class Board:
             return "ready"
         if is_done(attempt, job, self.plan.out, digests=self._digests_of(job)):
             return "done"
-        return "failed" if attempt.result == "failed" and begun > forgiven else "ready"
+        failed = attempt.result == "failed" and begun > forgiven
+        same = attempt.fingerprint == job.fingerprint(self.plan.out)
+        return "failed" if failed and same else "ready"
 
     def _digests_of(self, job: Job) -> Digests:
         for path in (*job.inputs, job.output):

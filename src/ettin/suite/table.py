@@ -142,7 +142,7 @@ def drawn(lines: list[str]) -> Any:
 
 
 def _totals(board: Board) -> str:
-    return f"{printable(str(board.plan.out))}: {one_line(board)} jobs"
+    return f"{one_line(board)} jobs in {printable(str(board.plan.out))}"
 
 
 def _by_kind(board: Board) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 chosen_tags(run, "all")             every checkpoint, the untrained model included
 chosen_tags(run, {"every": 5})      the first, then each fifth, and the last
-chosen_tags(run, {"log": 10})       about ten, and the first
+chosen_tags(run, {"log": 10})       about ten, and the first; all if there are no more than that
 """
 
 from typing import Literal
@@ -32,5 +32,7 @@ def _log_spaced(clocks: list[int], count: int) -> set[int]:
     first, last = trained[0], trained[-1]
     if count == 1:
         return {len(trained)}
+    if count >= len(trained):
+        return set(range(1, len(clocks)))
     due = [first * (last / first) ** (step / (count - 1)) for step in range(count)]
     return {1 + min(range(len(trained)), key=lambda i: abs(trained[i] - each)) for each in due}

@@ -170,7 +170,10 @@ def _put_back_manifest(plan: Plan, job: Job, attempt: Attempt) -> None:
     copy = job_file(plan.out, job.name, ".manifest")
     if attempt.result != "done" or files.is_finished(job.output) or not copy.exists():
         return
-    manifest = files.read_json(copy)
+    try:
+        manifest = files.read_json(copy)
+    except InputError:
+        return  # damaged; the command decides what its output is worth
     if manifest.get("digest") != attempt.output or not job.output.is_dir():
         return
     listed = manifest["files"]

@@ -20,7 +20,6 @@ from ettin.files import Json
 from ettin.huggingface import (
     DEFAULT_CONTEXT_LENGTH,
     architecture_problems,
-    kind_of,
     kind_of_config,
     rope_bases_of,
     shape_of_config,
@@ -29,6 +28,7 @@ from ettin.huggingface import (
 )
 from ettin.model.transformer import Transformer
 from ettin.recipe import Objective
+from ettin.records import kind_of_objective
 from ettin.shape import Shape
 
 CONFIG = "config.json"
@@ -65,7 +65,7 @@ def facts_of(directory: Path) -> Json:
     global_base, local_base = rope_bases_of(config)
     return {
         "format": "huggingface",
-        "kind": kind_of(told["objective"]),
+        "kind": kind_of_objective(told["objective"]),
         "objective": told["objective"],
         "variant": told.get("variant", "native"),
         **{key: told.get(key) for key in ("phase", "tag", "tokens", "size")},

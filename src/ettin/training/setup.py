@@ -13,10 +13,10 @@ from ettin.data.corpus import Corpus
 from ettin.data.order import Order, make_order
 from ettin.errors import InputError
 from ettin.files import Json
-from ettin.huggingface import kind_of
 from ettin.model.transformer import Transformer
 from ettin.objectives import Vocabulary
 from ettin.recipe import CROSS, Phase, Recipe
+from ettin.records import kind_of_objective
 from ettin.schedules import place, rows_before, total_steps
 from ettin.shape import Shape
 from ettin.training.checkpoint import restore_optimizer
@@ -202,7 +202,7 @@ def variant_of(recipe: Recipe, start: Json | None) -> str:
     """`cross` when a run's weights come from the other kind of model, now or before; `native`."""
     if start is None:
         return "native"
-    crossed = start["kind"] != kind_of(recipe.objective)
+    crossed = start["kind"] != kind_of_objective(recipe.objective)
     return "cross" if crossed or start["variant"] == "cross" else "native"
 
 

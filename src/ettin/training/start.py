@@ -21,8 +21,8 @@ from ettin.console import log
 from ettin.data.corpus import Corpus
 from ettin.errors import InputError, nearest
 from ettin.files import Json
-from ettin.huggingface import Kind, kind_of
 from ettin.recipe import CROSS, Recipe
+from ettin.records import Kind, kind_of_objective
 from ettin.shape import Dimensions, Shape
 from ettin.tokenizer import load_tokenizer
 from ettin.tokenizer_comparison import differences
@@ -184,7 +184,7 @@ def _misfits_of_shape(facts: Json, recipe: Recipe) -> list[str]:
 def _misfits_of_objective(facts: Json, recipe: Recipe) -> list[str]:
     """Cross-objective training makes an encoder from a decoder, or a decoder from an encoder."""
     kind: Kind = facts["kind"]
-    if recipe.phases[0].name != CROSS or kind_of(recipe.objective) != kind:
+    if recipe.phases[0].name != CROSS or kind_of_objective(recipe.objective) != kind:
         return []
     if kind == "encoder":
         own, other, fitting = "an encoder", "a decoder", "`objective: clm`"
@@ -248,7 +248,7 @@ def _facts_of_checkpoint(checkpoint: Checkpoint) -> Json:
     copied = ("phase", "tokens", "size", "shape", "context_length")
     return {
         "format": "checkpoint",
-        "kind": kind_of(state["objective"]),
+        "kind": kind_of_objective(state["objective"]),
         "objective": state["objective"],
         "variant": state.get("variant", "native"),
         "tag": checkpoint.tag,

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -217,15 +218,22 @@ def _gradient_norm(model: Transformer) -> Tensor:
 
 def _record(book: JsonLines, at: PhaseSetup, step: Step, position: Position) -> str:
     """Write the ledger's line of a step; returns the new running hash."""
-    tokens = [each.stream.tokens.numpy() for each in step.micro_batches]
-    running_hash = ledger.hash_step(position.ledger_hash, step.rows, tokens)
+    count = len(step.rows.row)
+    sums = ledger.hash_rows(
+        step.rows,
+        np.arange(count, dtype=np.int64),
+        np.concatenate([each.stream.tokens.numpy() for each in step.micro_batches]),
+        np.concatenate([each.stream.row_tokens for each in step.micro_batches]),
+    )
+    running_hash = ledger.chain(position.ledger_hash, sums)
     book.write(
         ledger.line(
             step=position.step,
             phase=at.phase.name,
             first_row=step.first_row,
-            rows=step.rows,
+            rows=count,
             tokens=step.text_tokens,
+            sums=sums,
             running_hash=running_hash,
         )
     )
