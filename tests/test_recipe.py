@@ -115,7 +115,7 @@ _EXTENSION = {"name": "extension", "tokens": 4000, "context_length": 64, "batch_
         ({"phases": []}, "expected one or more of pretraining, extension, decay, cross"),
         ({"phases": [_EXTENSION, _EXTENSION]}, "each once and in this order"),
         ({"phases": [{**_EXTENSION, "name": "cross"}, _EXTENSION]}, "each once and in this order"),
-        ({"phases": 3}, "valid tuple, got 3"),
+        ({"phases": 3}, "a list: […], got 3"),
         ({"phases": [{"name": "warmup"}]}, "Input should be 'pretraining', 'extension'"),
         ({"phases": ["pretraining"]}, "phases.0.tokens: missing"),
         ({"phase_mixture": {"prose": 1}, "mixture": {"prose": 1}}, "every phase has its own"),
