@@ -101,14 +101,25 @@ def is_suite(runs: tuple[Run, ...]) -> bool:
     return len(sizes) > 1 or len(seeds) > 1
 
 
+def suite_title(runs: tuple[Run, ...]) -> str:
+    """What runs of several sizes or seeds are, in a few words."""
+    sizes = list(_sizes(runs))
+    return f"A suite of {len(runs)} runs: {_listed(sizes)}"
+
+
+def _sizes(runs: tuple[Run, ...]) -> dict[str, float | None]:
+    """Size → parameters where they are known, the smallest first."""
+    return {
+        str(run.facts.get("size", "?")): number(run.facts.get("parameters"))
+        for run in sorted(runs, key=lambda run: number(run.facts.get("parameters")) or 0.0)
+    }
+
+
 def _trained(runs: tuple[Run, ...]) -> list[str]:
     """One sentence for the runs of several sizes or seeds."""
     if not is_suite(runs):
         return []
-    sizes = {
-        str(run.facts.get("size", "?")): number(run.facts.get("parameters"))
-        for run in sorted(runs, key=lambda run: number(run.facts.get("parameters")) or 0.0)
-    }
+    sizes = _sizes(runs)
     seeds = sorted({str(run.recipe["seed"]) for run in runs if "seed" in run.recipe})
     named = [
         described_size(size, None if known is None else int(known)) for size, known in sizes.items()

@@ -5,7 +5,7 @@ from pathlib import Path
 from ettin.console import human
 from ettin.report import phases, tables, twins
 from ettin.report.collect import Findings, Run, number
-from ettin.report.in_words import is_suite, suite_sentences
+from ettin.report.in_words import is_suite, suite_sentences, suite_title
 from ettin.report.labels import labels_of
 
 
@@ -15,6 +15,8 @@ def title_of(findings: Findings) -> str:
     native = [run for run in runs if run.variant != "cross"]
     cross = _counted(len(runs) - len(native), "cross-objective run")
     sizes = ", ".join(dict.fromkeys(str(run.facts.get("size", "?")) for run in runs))
+    if is_suite(runs):
+        return suite_title(runs)
     if _is_one_pair(runs):
         turned = f", and {cross}" if cross else ""
         return f"An encoder and its twin, a decoder, of size {sizes}{turned}"
