@@ -1,6 +1,7 @@
 """The command line: help at once, one message for a mistake, one JSON object for machines."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -185,13 +186,13 @@ def test_options_of_many_words_are_spread():
 
 
 def test_ctrl_c_in_a_stage_that_does_not_catch_it_exits_3(tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text("many words of one kind\n" * 400_000)
-    words = ["tokenizer", "train", "--text", text, "--vocab-size", 512, "--out", tmp_path / "out"]
+    suite = tmp_path / "suite.yaml"
+    os.mkfifo(suite)
+    words = ["suite", "plan", suite, "--out", tmp_path / "out"]
     command = [sys.executable, "-m", "ettin", *map(str, words)]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(1.0)
-    child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=60)
+    with suite.open("w"):  # opens when the command reads
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate(timeout=60)
     assert (child.returncode, "Traceback" in told) == (3, False)
-    assert not (tmp_path / "out").exists()
+    assert "the same command goes on" in told
