@@ -191,7 +191,8 @@ def test_a_browser_shows_hostile_text_and_runs_nothing_of_it(report: Path) -> No
         assert INTO_SCRIPTS.partition("\u2028")[0] in text
         buttons = seen.page.locator(".legend button").all_inner_texts()
         assert {shortened(HOSTILE), shortened(INTO_SCRIPTS)} <= set(buttons)
-        dots = seen.page.locator("figure").last.locator(".wide .vega-embed .mark-symbol path")
+        scores = seen.page.locator("figure[aria-labelledby='figure-scores']")
+        dots = scores.locator(".wide .vega-embed .mark-symbol path")
         said = []
         for dot in dots.all():
             dot.hover(force=True)
