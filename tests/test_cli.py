@@ -188,8 +188,13 @@ def test_options_of_many_words_are_spread():
 def test_ctrl_c_in_a_stage_that_does_not_catch_it_exits_3(tmp_path):
     suite = tmp_path / "suite.yaml"
     os.mkfifo(suite)
+    # What is started in the background of a script is born deaf to Ctrl-C.
+    start = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from ettin.cli import main; main()"
+    )
     words = ["suite", "plan", suite, "--out", tmp_path / "out"]
-    command = [sys.executable, "-m", "ettin", *map(str, words)]
+    command = [sys.executable, "-c", start, *map(str, words)]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     with suite.open("w"):  # opens when the command reads
         child.send_signal(signal.SIGINT)
