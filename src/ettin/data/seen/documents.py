@@ -154,8 +154,8 @@ def groups(numbers: Int64Array) -> list[Int64Array]:
     """Places of equal numbers, ascending in each group; the groups by their numbers, ascending.
 
     Example:
-        >>> [each.tolist() for each in groups(np.array([7, 3, 7]))]
-        [[1], [0, 2]]
+        >>> [each.tolist() for each in groups(np.array([7, 3, 7, 3]))]
+        [[1, 3], [0, 2]]
     """
     # Numbers of 16 bits are sorted by radix, several times as fast.
     small = not len(numbers) or int(numbers.max()) < 1 << 15
