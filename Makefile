@@ -35,7 +35,7 @@ check: $(STAMP) ## lint, format, types, and the contracts of the source tree
 	$(PYTEST) -q tests/test_floors.py tests/test_documentation.py tests/test_requirements.py
 
 docs: $(STAMP) ## the documentation, as pages in site/; needs no network
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "pages: site/index.html"
 
 golden: $(STAMP) ## rewrite the golden files; look at the difference before you keep it

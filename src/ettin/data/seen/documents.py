@@ -153,9 +153,7 @@ class _Shard:
 def groups(numbers: Int64Array) -> list[Int64Array]:
     """Places of equal numbers, ascending in each group; the groups by their numbers, ascending.
 
-    Example:
-        >>> [each.tolist() for each in groups(np.array([7, 3, 7, 3]))]
-        [[1, 3], [0, 2]]
+    Example: of the numbers 7, 3, 7, 3 the groups are the places 1 and 3, then 0 and 2.
     """
     # Numbers of 16 bits are sorted by radix, several times as fast.
     small = not len(numbers) or int(numbers.max()) < 1 << 15
