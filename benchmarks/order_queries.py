@@ -29,8 +29,9 @@ from ettin import files
 from ettin.data.corpus import Corpus
 from ettin.data.corpus_writing import SHARD_TOKENS, SourceWriter, write_rows
 from ettin.data.documents import Documents
+from ettin.data.phase_orders import fingerprint_of, order_of
 from ettin.data.seen.find import Finder
-from ettin.data.seen.runs import open_run, order_of
+from ettin.data.seen.runs import open_run
 from ettin.data.seen.show import show_steps
 from ettin.data.seen.slabs import Tables
 from ettin.numbers import parse_count
@@ -79,7 +80,7 @@ def make_run(folder: Path, tokens: int) -> Path:
             "tokenizer": {"special": {"bos": 0, "eos": 1, "pad": 2, "mask": 3}, "padded_size": 512},
         },
     )
-    rows = sum(each["rows"] for each in sources.values())
+    rows = sum(each["rows"][str(CONTEXT_LENGTH)]["train"] for each in sources.values())
     phase = {
         "name": "pretraining",
         "tokens": rows * CONTEXT_LENGTH,
@@ -92,12 +93,12 @@ def make_run(folder: Path, tokens: int) -> Path:
     run.mkdir()
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     corpus = Corpus.open(folder / "corpus")
-    order = order_of(recipe, recipe.phases[0], corpus).fingerprint
+    order = order_of(recipe, recipe.phases[0], corpus)
     files.write_json(
         run / "start.json",
         {
             "corpus": {"path": str(corpus.path), "fingerprint": corpus.fingerprint},
-            "order": files.fingerprint([order]),
+            "order": fingerprint_of([order]),
         },
     )
     tags = [tag(recipe.phases[0], step) for step in saved_steps(recipe.phases[0])]
@@ -122,12 +123,13 @@ def _write_source(
     # Shard by shard, as `prepare` lays documents out.
     ends = np.cumsum(writer.shard_documents)
     documents = documents[np.argsort(np.searchsorted(ends, documents, "right"), kind="stable")]
-    rows, _ = write_rows(
+    rows, row_tokens = write_rows(
         folder, documents, counts[documents], context_length=CONTEXT_LENGTH, packing="chunks",
         held_out=False,
     )  # fmt: skip
     assert len(Documents(folder, writer.shard_documents)) == len(counts)
-    return {"shards": writer.shard_documents, "rows": rows}
+    table = {"train": rows, "held_out": 0, "tokens": row_tokens}
+    return {"shards": writer.shard_documents, "rows": {str(CONTEXT_LENGTH): table}}
 
 
 def _dig_holes(folder: Path) -> None:

@@ -207,11 +207,11 @@ def commit(root: Path) -> str:
 
     Only what is measured counts: `src` and the benchmark's own programs.
     """
-    measured = ["src", "benchmarks/*.py"]
+    measured = ["src", ":(glob)benchmarks/**/*.py"]
     head = _git(root, "rev-parse", "--short=12", "HEAD")
     if not _git(root, "status", "--porcelain", "--untracked-files=all", "--", *measured):
         return head
-    paths = sorted([*(root / "src").rglob("*.py"), *(root / "benchmarks").glob("*.py")])
+    paths = sorted([*(root / "src").rglob("*.py"), *(root / "benchmarks").rglob("*.py")])
     content = {str(path.relative_to(root)): files.fingerprint_file(path) for path in paths}
     return f"{head}+{files.fingerprint(content)[:8]}"
 

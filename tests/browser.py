@@ -4,20 +4,25 @@ not have.
     with visit(path, width=360) as seen:
         seen.page.locator("button").first.click()
     assert seen.complaints == []
+
+Without a browser a test is skipped. With ETTIN_BROWSER=required in the environment it fails, so
+that whoever installed one is told when it is not found.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Dialog, Page
 
+REQUIRED = "ETTIN_BROWSER"
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _PATIENCE_MILLISECONDS = 60_000
 
@@ -40,7 +45,7 @@ class Visit:
 def visit(
     path: Path, *, width: int = 1200, dark: bool = False, scripts: bool = True, touch: bool = False
 ) -> Iterator[Visit]:
-    """Open a file, and wait until its figures are drawn; skips the test without a browser.
+    """Open a file, and wait until its figures are drawn; without a browser the test ends here.
 
     Args:
         path: of the page.
@@ -51,9 +56,12 @@ def visit(
     """
     browser = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if browser is None:
-        pytest.skip(f"needs a browser: none of {', '.join(_NAMES)} is on the PATH")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with playwright.sync_playwright() as driver:
+        _give_up(f"needs a browser: none of {', '.join(_NAMES)} is on the PATH")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _give_up("needs playwright, which is not installed")
+    with sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         context = running.new_context(
             viewport={"width": width, "height": 900},
@@ -69,6 +77,13 @@ def visit(
             seen.page.wait_for_selector("html[data-live=yes]")
         yield seen
         running.close()
+
+
+def _give_up(reason: str) -> NoReturn:
+    """Skip the test, or fail it where a browser is required."""
+    if os.environ.get(REQUIRED) == "required":
+        pytest.fail(f"{reason}, and {REQUIRED}=required")
+    pytest.skip(reason)
 
 
 def _listen(seen: Visit, address: str) -> None:

@@ -1,6 +1,6 @@
 """What many tests share: a folder of made-up text, a tokenizer trained on it, a prepared corpus.
 
-All are made once a session, in about a second, and must not be changed by a test.
+All are made once a session, most in about a second, and must not be changed by a test.
 """
 
 import logging
@@ -80,6 +80,33 @@ def phased_runs(corpus_directory: Path, tmp_path_factory: pytest.TempPathFactory
     phased_run(folder / "encoder-from-decoder", corpus_directory, "mntp", "cross", where=decoder)
     phased_run(folder / "decoder-from-encoder", corpus_directory, "clm", "cross", where=encoder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def exports(phased_runs: Path) -> Path:
+    """`encoder/TAG` for every checkpoint of the encoder, and the last one of each other run."""
+    from tests.publishing import exports_of
+
+    return exports_of(phased_runs)
+
+
+@pytest.fixture(scope="session")
+def publishable(exports: Path, phased_runs: Path, corpus_directory: Path) -> list[Path]:
+    """Exports, the runs that they are of, and the corpus that those were trained on."""
+    return [exports, phased_runs, corpus_directory]
+
+
+@pytest.fixture(scope="session")
+def flat_corpus(
+    text_folder: Path, tokenizer_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A corpus of one folder without folders in it: it has no classes to tell apart."""
+    directory = tmp_path_factory.mktemp("flat") / "corpus"
+    prepare(
+        [Source("text", (text_folder / "prose",))],
+        tokenizer=tokenizer_directory, out=directory, context_lengths=(64,), held_out=0.1,
+    )  # fmt: skip
+    return directory
 
 
 @pytest.fixture

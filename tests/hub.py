@@ -22,15 +22,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.hub_trees import LARGE, git_hash, list_tree, stretch
+
 TOKEN = "hf_ofTheStandInOnly0123456789"
-LARGE = (".safetensors", ".arrow")
-"""Endings of what the hub keeps as large files."""
 Answer = tuple[int, Any]
-
-
-def git_hash(content: bytes) -> str:
-    """The name that git gives a file's content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 @dataclass
@@ -228,7 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, {"code": "RepoNotFound", "error": "Repository not found"}
         if parts[-2:] == ["objects", "batch"]:
             return self._batch(json.loads(body))
-        what, revision = parts[2], parts[3] if len(parts) > 3 else "main"
+        told = parts[2:4]
+        what, revision = (*told, *("revision", "main")[len(told) :])
         if what == "refs":
             tags = [_reference("tags", tag, at) for tag, at in repository.tags.items()]
             heads = [_reference("heads", "main", repository.head)]
@@ -236,13 +232,17 @@ class _Handler(BaseHTTPRequestHandler):
         commit = repository.find(revision)
         if commit is None:
             return 404, {"code": "RevisionNotFound", "error": "Revision not found"}
+        tree, path = repository.commits[commit], "/".join(parts[4:])
+        missing = {"code": "EntryNotFound", "error": "Entry not found"}
+        if what == "revision":
+            return 200, {"id": name, "sha": commit, "siblings": [], "tags": [], "private": False}
         if what == "tree":
-            assert query["recursive"] == ["true"]
-            return 200, [_entry(*each) for each in sorted(repository.commits[commit].items())]
+            listed = list_tree(tree, path, recursive=query.get("recursive") == ["true"])
+            return (404, missing) if listed is None else (200, listed)
         if what == "resolve":
-            content = repository.commits[commit].get("/".join(parts[4:]))
-            missing = {"code": "EntryNotFound", "error": "Entry not found"}
-            return (404, missing) if content is None else (200, content)
+            if path not in tree:
+                return 404, missing
+            return stretch(tree[path], self.headers.get("Range", ""))
         if what == "preupload":
             listed = json.loads(body)["files"]
             return 200, {"files": [_mode(each["path"], repository) for each in listed]}
@@ -322,19 +322,6 @@ def _mode(name: str, repository: Repository) -> dict[str, Any]:
     known = held and (hashlib.sha256(held).hexdigest() if large else git_hash(held))
     mode = "lfs" if large else "regular"
     return {"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": known}
-
-
-def _entry(name: str, content: bytes) -> dict[str, Any]:
-    """A file as the hub's listing states it; a large one is named by the hash of its pointer."""
-    entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content)}
-    if not name.endswith(LARGE):
-        return {**entry, "oid": git_hash(content)}
-    sha256 = hashlib.sha256(content).hexdigest()
-    pointer = (
-        f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {len(content)}\n"
-    )
-    lfs = {"oid": sha256, "size": len(content), "pointerSize": len(pointer)}
-    return {**entry, "oid": git_hash(pointer.encode()), "lfs": lfs}
 
 
 def _reference(group: str, name: str, commit: str) -> dict[str, str]:

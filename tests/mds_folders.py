@@ -9,6 +9,10 @@ import numpy as np
 from ettin.data.mds_index import read_index
 from ettin.data.mds_shards import MdsShard
 from ettin.data.mds_writing import MdsWriter
+from ettin.data.preparation.pieces import list_pieces, read_piece
+from ettin.data.sources import Source
+from ettin.data.tally import Reading
+from ettin.data.tokenised import SampleRules, TokenisedDocument
 
 COLUMNS = {"input_ids": "ndarray:uint32", "id": "str"}
 SAMPLES = [
@@ -33,6 +37,16 @@ INDEX = (
     '"bytes": 266, "hashes": {"xxh64": "7379cb74df0ce485"}}, "samples": 2, '
     '"size_limit": 67108864, "version": 2, "zip_data": null}], "version": 2}'
 )
+
+
+def read_tokens(source: Source, rules: SampleRules, reading: Reading) -> list[TokenisedDocument]:
+    """All documents of a source of tokens."""
+    found = []
+    for piece in list_pieces(source, reading):
+        for document in read_piece(piece, reading=reading, rules=rules):
+            assert isinstance(document, TokenisedDocument)
+            found.append(document)
+    return found
 
 
 def write(

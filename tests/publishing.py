@@ -15,10 +15,7 @@ from ettin.publish.run import Settings, publish
 from tests.hub import TOKEN, Hub
 from tests.runs import tags
 
-COMMAND = (
-    "from ettin import cli; from ettin.commands import publishing; "
-    "cli.app.add_typer(publishing.app); cli.main()"
-)
+COMMAND = "from ettin import cli; cli.main()"
 SUITE = "org/suite-{role}-{size}"
 ENCODER = "org/suite-encoder-nano"
 DECODER = "org/suite-decoder-nano"

@@ -97,13 +97,16 @@ def write_phased_recipe(path: Path, **changes: Any) -> Path:
     return path
 
 
-def run(plan: Plan, *, jobs: int = 1, expected: int = 0) -> subprocess.CompletedProcess[str]:
+def run(
+    plan: Plan, *, jobs: int = 1, expected: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a plan to its end; fails unless it ends with the expected exit code."""
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, str(plan.out), str(jobs)],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, **environment},
     )
     assert done.returncode == expected, (done.returncode, done.stdout, done.stderr)
     return done

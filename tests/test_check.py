@@ -13,7 +13,8 @@ from tokenizers.models import WordLevel
 
 from ettin.check import check
 from ettin.errors import InputError
-from ettin.files import MANIFEST, fingerprint_arrays, read_json, write_json, write_manifest
+from ettin.files import MANIFEST, read_json, write_json, write_manifest
+from ettin.identity import fingerprint_arrays
 from ettin.report import make_report
 from ettin.tokenizer import SPECIAL_TOKENS, Tokenizer, describe, load_tokenizer
 from tests.made_up_runs import (

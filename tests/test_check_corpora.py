@@ -11,7 +11,9 @@ import pytest
 from pyarrow import ipc
 
 from ettin.check import check
-from ettin.files import MANIFEST, read_json, write_manifest
+from ettin.check.corpora import read_shard
+from ettin.data.corpus_writing import SourceWriter
+from tests.restated import restated
 
 Chunks = list[list[dict[str, int]]]
 
@@ -20,17 +22,6 @@ Chunks = list[list[dict[str, int]]]
 def corpus(corpus_directory: Path, tmp_path: Path) -> Path:
     """A copy of the shared corpus that a test may damage."""
     return Path(shutil.copytree(corpus_directory, tmp_path / "corpus"))
-
-
-def finish(corpus: Path, change: Callable[[dict[str, Any]], object] = lambda _: None) -> Path:
-    """Write the manifest anew, so that all hashes are right."""
-    manifest = read_json(corpus / MANIFEST)
-    (corpus / MANIFEST).unlink()
-    change(manifest["facts"])
-    write_manifest(
-        corpus, "corpus", command=[], made_from=manifest["made_from"], facts=manifest["facts"]
-    )
-    return corpus
 
 
 def rewrite(path: Path, columns: Callable[[pyarrow.Table], pyarrow.Table]) -> None:
@@ -94,13 +85,39 @@ def test_a_corpus_that_contradicts_itself_is_found_although_its_hashes_are_right
     corpus: Path, file: str, change: Callable[[pyarrow.Table], pyarrow.Table], sentence: str
 ) -> None:
     rewrite(corpus / file, change)
-    problems = check(finish(corpus))
+    problems = check(restated(corpus))
     assert any(sentence in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("vocab_size", [50_000, 70_000])
+def test_ids_between_those_of_text_are_found_wherever_they_stand(
+    tmp_path: Path, vocab_size: int
+) -> None:
+    ranges = [[4, 1000], [1003, 40_000], [40_000, 40_001], [40_002, vocab_size - 8]]
+    facts = {"tokenizer": {"ordinary_ranges": ranges}}
+    allowed = np.concatenate([np.arange(*each, dtype=np.uint32) for each in ranges])
+    tokens = np.random.default_rng(0).choice(allowed, 300_000)
+    tokens[:4], tokens[-4:] = (4, 999, 1003, 40_000), (39_999, 40_002, 4, vocab_size - 9)
+    path = tmp_path / "text" / "tokens-00000.arrow"
+    for place, strange in [
+        (0, None), (0, 3), (299_999, 1000), (131_072, 1001), (131_071, 1002), (7, 40_001),
+        (299_999, vocab_size - 8), (200_000, 0),
+    ]:  # fmt: skip
+        changed = tokens.copy()
+        if strange is not None:
+            changed[place] = strange
+        shutil.rmtree(path.parent, ignore_errors=True)
+        with SourceWriter(path.parent, padded_vocab_size=vocab_size) as writer:
+            writer.add("a", "a", changed[:1])
+            writer.add("b", "b", changed[1:])
+        shard = read_shard(path, facts)
+        assert shard.sizes.tolist() == [1, 299_999]
+        assert bool(shard.problems) == (strange is not None), (place, strange)
 
 
 def test_every_token_has_to_stand_in_a_row(corpus: Path) -> None:
     rewrite(corpus / ROWS, rows_changed(lambda rows: rows.pop()))
-    found = check(finish(corpus, lambda facts: facts["sources"]["prose"]["rows"]["64"].update(
+    found = check(restated(corpus, lambda facts: facts["sources"]["prose"]["rows"]["64"].update(
         train=facts["sources"]["prose"]["rows"]["64"]["train"] - 1)))  # fmt: skip
     assert any("do not hold every token" in problem for problem in found)
 
@@ -123,7 +140,7 @@ def test_every_token_has_to_stand_in_a_row(corpus: Path) -> None:
 def test_a_manifest_that_does_not_fit_the_corpus_is_found(
     corpus: Path, change: Callable[[dict[str, Any]], object], sentence: str
 ) -> None:
-    problems = check(finish(corpus, change))
+    problems = check(restated(corpus, change))
     assert any(sentence in problem for problem in problems), problems
 
 
@@ -134,4 +151,4 @@ def test_an_arrow_file_whose_buffers_lie_is_a_sentence(corpus: Path) -> None:
     for place in draw.integers(8, len(content) - 6, 40):
         content[place] = draw.integers(256)
     path.write_bytes(bytes(content))
-    assert check(finish(corpus))
+    assert check(restated(corpus))

@@ -24,7 +24,7 @@ def write_manifest_text(directory: Path, **changed: Any) -> None:
     manifest = {**read_json(directory / MANIFEST), **changed}
     manifest.pop("digest")
     manifest["digest"] = files.fingerprint(manifest)
-    (directory / MANIFEST).write_text(json.dumps(manifest))
+    (directory / MANIFEST).write_bytes(files.rendered(manifest))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """`check` compares what stages were made from with what is there now."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +9,10 @@ import pytest
 from ettin.check import Findings, check, examine
 from ettin.check.weights import fingerprint_of
 from ettin.export import export
-from ettin.files import MANIFEST, read_json, read_manifest, write_json, write_manifest
+from ettin.files import MANIFEST, read_json, read_manifest, write_json
 from ettin.records import fingerprint_of_weights
 from ettin.report import make_report
+from tests.restated import restated
 from tests.test_results_directory import put_record
 
 Made = dict[str, Path]
@@ -54,17 +53,6 @@ def folder(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "moved"))
 
 
-def again(directory: Path, change: Callable[[dict[str, Any]], object] = lambda _: None) -> None:
-    """Write a manifest anew, so that all hashes are right, with changed facts."""
-    manifest = read_json(directory / MANIFEST)
-    (directory / MANIFEST).unlink()
-    change(manifest["facts"])
-    write_manifest(
-        directory, manifest["kind"], command=manifest["command"],
-        made_from=manifest["made_from"], facts=manifest["facts"],
-    )  # fmt: skip
-
-
 def flip_last_number(path: Path) -> None:
     """Change the last weight of a safetensors file."""
     content = bytearray(path.read_bytes())
@@ -95,7 +83,7 @@ def test_an_export_of_other_weights_than_its_checkpoint_is_found(
     made: Path, folder: Path, tmp_path: Path
 ) -> None:
     flip_last_number(folder / "exports" / "encoder" / "model.safetensors")
-    again(folder / "exports" / "encoder")
+    restated(folder / "exports" / "encoder")
     problems = without_original(made, folder, tmp_path / "aside").problems
     assert len(problems) == 4
     mine = next(each for each in problems if each.startswith(str(folder / "exports" / "encoder")))
@@ -114,7 +102,7 @@ def test_bfloat16_exports_are_compared_with_what_rounding_gives(
     content = bytearray((folder / "exports" / "decoder" / "model.safetensors").read_bytes())
     content[-2] ^= 1
     (folder / "exports" / "decoder" / "model.safetensors").write_bytes(bytes(content))
-    again(folder / "exports" / "decoder")
+    restated(folder / "exports" / "decoder")
     problems = without_original(made, folder, tmp_path / "aside").problems
     assert any("its source is another now" in each for each in problems)
 
@@ -126,23 +114,39 @@ def test_a_checkpoint_of_another_ledger_than_its_export_is_found(
     config = read_json(export / "config.json")
     config["ettin"]["ledger_hash"] = "e" * 32
     write_json(export / "config.json", config)
-    again(export, lambda facts: facts["ettin"].update(ledger_hash="e" * 32))
+    restated(export, lambda facts: facts["ettin"].update(ledger_hash="e" * 32))
     problems = without_original(made, folder, tmp_path / "aside").problems
     assert any("has ledger_hash" in each and str(export) in each for each in problems)
 
 
-def test_a_corpus_that_was_prepared_anew_is_found(
+def test_a_corpus_of_other_content_is_found(
     made: Path, corpus_directory: Path, folder: Path, tmp_path: Path
 ) -> None:
-    again(folder / "corpus", lambda facts: facts.update(more=1))
+    restated(
+        folder / "corpus",
+        lambda facts: facts.update(sources=dict(reversed(facts["sources"].items()))),
+    )
     corpus_directory.rename(tmp_path / "aside")
     try:
         problems = check(folder)
     finally:
         (tmp_path / "aside").rename(corpus_directory)
     assert len(problems) == 3
-    assert all("its corpus is another now" in each for each in problems)
+    assert all("its corpus is another now: " in each for each in problems)
     assert all(str(folder / "corpus") in each for each in problems)
+
+
+def test_a_corpus_of_equal_content_is_the_same_one(
+    made: Path, corpus_directory: Path, folder: Path, tmp_path: Path
+) -> None:
+    before = read_manifest(folder / "corpus")["digest"]
+    restated(folder / "corpus", lambda facts: facts.update(more=1))
+    assert read_manifest(folder / "corpus")["digest"] != before
+    corpus_directory.rename(tmp_path / "aside")
+    try:
+        assert check(folder) == []
+    finally:
+        (tmp_path / "aside").rename(corpus_directory)
 
 
 def test_a_start_that_was_trained_on_is_found(phased_runs: Path, tmp_path: Path) -> None:
@@ -152,8 +156,8 @@ def test_a_start_that_was_trained_on_is_found(phased_runs: Path, tmp_path: Path)
             assert check(checkpoint) == []
     last = folder / "encoder" / "checkpoints" / "decay6"
     flip_last_number(last / "weights-0000.safetensors")
-    again(last)
-    again(folder / "encoder")
+    restated(last)
+    restated(folder / "encoder")
     phased_runs.rename(tmp_path / "aside")
     try:
         [problem] = check(folder)
@@ -168,8 +172,8 @@ def test_first_weights_that_are_not_those_of_the_run_are_found(folder: Path) -> 
     stated = read_json(folder / "runs" / "encoder" / MANIFEST)["facts"]["initial_weights_hash"]
     assert fingerprint_of(first) == stated
     flip_last_number(first / "weights-0000.safetensors")
-    again(first)
-    again(folder / "runs" / "encoder")
+    restated(first)
+    restated(folder / "runs" / "encoder")
     assert any("says that it began with" in each for each in check(folder))
 
 
@@ -201,7 +205,7 @@ def test_tensors_that_the_configuration_does_not_have_are_found(folder: Path) ->
     export = folder / "exports" / "encoder"
     config = read_json(export / "config.json")
     write_json(export / "config.json", {**config, "intermediate_size": 40})
-    again(export)
+    restated(export)
     problems = check(export)
     assert len(problems) == 4
     assert any("mlp.Wo.weight" in each and "by the stated shape" in each for each in problems)

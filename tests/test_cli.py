@@ -27,6 +27,11 @@ COMMANDS = [
     ["suite", "run"],
     ["suite", "status"],
     ["publish"],
+    ["order", "show"],
+    ["order", "find"],
+    ["order", "verify"],
+    ["order", "export"],
+    ["order", "store"],
 ]
 
 

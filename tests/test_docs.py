@@ -17,7 +17,7 @@ from ettin.errors import InputError
 from ettin.evaluation.models import open_model
 from ettin.evaluation.quick.samples import samples
 from ettin.export import export
-from ettin.fields import Strict
+from ettin.fields import Share, Strict
 from ettin.numbers import parse_number
 from ettin.presets import BATCH_ROWS, PHASES, SIZES, PhaseRow, Size, phase_values
 from ettin.recipe import Phase, Recipe, Suite, TrainedTokenizer, Trajectories
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 MODELS: dict[str, type[Strict]] = {
-    "Recipe": Recipe, "Phase": Phase, "Dimensions": Dimensions,
+    "Recipe": Recipe, "Phase": Phase, "Dimensions": Dimensions, "Share": Share,
     "Suite": Suite, "TrainedTokenizer": TrainedTokenizer, "Trajectories": Trajectories,
 }  # fmt: skip
 

@@ -11,8 +11,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from ettin import files
-from ettin.data.prepare import prepare
-from ettin.data.sources import Source
 from ettin.errors import InputError
 from ettin.evaluation.models import open_model
 from ettin.evaluation.run import evaluate
@@ -154,15 +152,11 @@ def test_samples_of_models_from_elsewhere_are_left_out_and_no_failure(
 
 
 def test_a_task_that_the_data_do_not_allow_is_left_out_beside_others(
-    models: Path, tokenizer_directory: Path, text_folder: Path, tmp_path: Path
+    models: Path, flat_corpus: Path, tmp_path: Path
 ) -> None:
     """A flat folder of texts has no classes to tell apart; the other quick tasks go on."""
-    prepare(
-        [Source("text", (text_folder / "prose",))],
-        tokenizer=tokenizer_directory, out=tmp_path / "corpus", context_lengths=(64,), held_out=0.1,
-    )  # fmt: skip
     common = [sys.executable, "-m", "ettin", "evaluate", str(models / "decoder"), "--offline"]
-    common += ["--data", str(tmp_path / "corpus"), "--limit", "4", "--json", "--out"]
+    common += ["--data", str(flat_corpus), "--limit", "4", "--json", "--out"]
     for tasks, code in (("quick/classification,quick/samples", 0), ("quick/classification", 2)):
         command = [*common, str(tmp_path / f"results{code}"), "--tasks", tasks]
         child = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -6,7 +6,6 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from pyarrow import parquet
@@ -14,13 +13,11 @@ from pyarrow import parquet
 from ettin import files
 from ettin.check import check
 from ettin.data.corpus import Corpus
-from ettin.data.order import Order
-from ettin.data.order import Source as OrderSource
 from ettin.data.prepare import prepare
 from ettin.data.seen import show as show_module
 from ettin.data.seen.documents import SeenDocuments
 from ettin.data.seen.export import export
-from ettin.data.seen.find import Finder, find, positions_of
+from ettin.data.seen.find import Finder, find
 from ettin.data.seen.runs import open_run
 from ettin.data.seen.show import show
 from ettin.data.seen.slabs import slabs
@@ -176,19 +173,6 @@ def test_every_document_is_found_as_often_as_epochs_say(many_epochs, corpus_dire
                 place = next(each for each in found.sources if each["source"] == source)
                 expected = 0 if place["held_out"] else place["tokens"]
                 assert sum(end - first for first, end in (e["tokens"] for e in whole)) == expected
-
-
-@pytest.mark.parametrize("weights", [(1,), (7, 2, 1)])
-def test_positions_of_many_rows_are_those_of_each(weights):
-    rows = (50, 30, 20)
-    sources = zip("abc", rows, weights, strict=False)
-    order = Order(3, "decay", tuple(OrderSource(*each) for each in sources))
-    for source in order.sources:
-        every = np.arange(source.rows)
-        found = positions_of(order, source.name, every, epochs=3)
-        for row in every.tolist():
-            assert found[row].tolist() == order.positions(source.name, row, epochs=3)
-    assert positions_of(order, "a", every[:0], epochs=3).shape == (0, 3)
 
 
 def test_a_held_out_document_says_so_and_has_no_steps(phased_runs, corpus_directory):

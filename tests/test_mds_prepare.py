@@ -13,16 +13,19 @@ import torch
 from ettin.cli import main
 from ettin.console import read_json_lines
 from ettin.data.corpus import Corpus
-from ettin.data.mds_source import mds_sources, read_mds
-from ettin.data.mds_writing import MdsWriter, write_mds
+from ettin.data.mds_export import write_mds
+from ettin.data.mds_source import mds_sources
+from ettin.data.mds_writing import MdsWriter
 from ettin.data.prepare import prepare
-from ettin.data.sources import OnError, Source, Tally
+from ettin.data.sources import OnError, Source
+from ettin.data.tally import Reading, Tally
 from ettin.data.tokenised import SampleRules, TokenisedDocument
 from ettin.errors import InputError
 from ettin.files import read_manifest, verify
 from ettin.mixtures import published
 from ettin.tokenizer import Tokenizer, load_tokenizer
 from ettin.training.trainer import train
+from tests.mds_folders import read_tokens
 from tests.recipes import tiny_recipe
 from tests.word_tokenizer import save_word_tokenizer
 
@@ -87,9 +90,8 @@ def read(
     on_error: OnError = "skip",
 ) -> tuple[list[TokenisedDocument], Tally]:
     tally = Tally()
-    rules = SampleRules(tokenizer)
-    found = read_mds(source, tally=tally, rules=rules, id_column=id_column, on_error=on_error)
-    return list(found), tally
+    reading = Reading("", id_column, on_error, tally)
+    return read_tokens(source, SampleRules(tokenizer), reading), tally
 
 
 def test_a_corpus_from_mds_has_the_rows_of_the_one_from_text(
@@ -172,18 +174,16 @@ def test_ids_of_another_tokenizer_end_the_reading_whatever_defects_do(
         read(source, tokenizer)
 
 
-def test_ids_come_from_the_column_or_the_place_and_are_unique(
-    tmp_path: Path, tokenizer: Tokenizer
-) -> None:
+def test_ids_come_from_the_column_or_the_place(tmp_path: Path, tokenizer: Tokenizer) -> None:
     ids = tokenizer.ordinary_ids[:3].astype(np.uint16)
     columns = {"id": "str", "name": "str", "tokens": "ndarray:uint16:3", "n": "int"}
     rows = [
         {"id": "x", "name": name, "tokens": ids, "n": 1} for name in ("a", "", "a", "shard.00000")
     ]
     source = samples(tmp_path / "s", rows, columns)
-    assert [each.id for each in read(source, tokenizer)[0]] == ["x", "x#2", "x#3", "x#4"]
+    assert [each.id for each in read(source, tokenizer)[0]] == ["x"] * 4
     documents, tally = read(source, tokenizer, id_column="name")
-    assert [each.id for each in documents] == ["a", "shard.00000.mds:1", "a#2", "shard.00000"]
+    assert [each.id for each in documents] == ["a", "shard.00000.mds:1", "a", "shard.00000"]
     assert tally.noted["no id (the place stands for it)"] == 1
     assert [each.origin for each in documents][3] == "shard.00000.mds:3"
     for wrong, expected in (("body", "no column 'body'"), ("n", "'n' has int, not str")):

@@ -89,8 +89,8 @@ def test_positions_invert_rows(order):
     rows = order.rows(0, 9000)
     for position in range(0, 9000, 97):
         source, epoch, row = (int(column[position]) for column in rows)
-        found = order.positions(order.sources[source].name, row, epochs=epoch + 1)
-        assert found[epoch] == position
+        found = order.positions(order.sources[source].name, np.array([row]), epochs=epoch + 1)
+        assert found[0, epoch] == position
 
 
 @given(count=st.integers(1, 12_000))
@@ -146,6 +146,6 @@ def test_a_mixture_of_unknown_sources_is_refused():
 
 def test_positions_of_what_is_not_there_are_refused():
     with pytest.raises(InputError, match="no source"):
-        MIXED.positions("z", 0, epochs=1)
+        MIXED.positions("z", np.array([0]), epochs=1)
     with pytest.raises(InputError, match="has rows 0 to 19"):
-        MIXED.positions("c", 20, epochs=1)
+        MIXED.positions("c", np.array([3, 20]), epochs=1)

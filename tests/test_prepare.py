@@ -8,7 +8,8 @@ import pytest
 from tokenizers import normalizers
 
 from ettin.data.corpus import Corpus
-from ettin.data.prepare import measure_loss, prepare
+from ettin.data.preparation.samples import measure, summarise_loss
+from ettin.data.prepare import prepare
 from ettin.data.sources import Source
 from ettin.errors import InputError
 from ettin.files import read_manifest, verify
@@ -166,10 +167,11 @@ def test_a_lossy_tokenizer_is_measured_and_told(
     assert loss["sampled"] == 40
     assert 0.9 < loss["documents"] <= 1
     assert "does not keep all text" in told.text
-    assert measure_loss(lossy, ["abCD", "abcd"])["characters"] == 2 / 8
+    measured = measure(lossy, [(1, "abCD"), (2, "abcd")])
+    assert summarise_loss(measured) == {"sampled": 2, "documents": 0.5, "characters": 2 / 8}
 
 
 def test_a_lossless_tokenizer_measures_no_loss(tokenizer_directory: Path) -> None:
     tokenizer: Tokenizer = load_tokenizer(tokenizer_directory)
-    loss = measure_loss(tokenizer, ["Ünï [MASK]\r\n", "文字"])
-    assert loss == {"sampled": 2, "documents": 0, "characters": 0}
+    measured = measure(tokenizer, [(1, "Ünï [MASK]\r\n"), (2, "文字")])
+    assert summarise_loss(measured) == {"sampled": 2, "documents": 0, "characters": 0}

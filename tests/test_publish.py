@@ -13,16 +13,11 @@ from ettin import files
 from ettin.errors import CommandFailed, InputError, ProblemsFound
 from ettin.publish.models import Thinning
 from tests.hub import TOKEN, Hub, serving
-from tests.publishing import COMMAND, ENCODER, SUITE, bytes_below, dry_run, exports_of, send, states
+from tests.publishing import COMMAND, ENCODER, SUITE, bytes_below, dry_run, send, states
 from tests.runs import tags
 
 FIRST_TWO = Thinning(tags=("step0", "step5"))
 LAST_TWO = Thinning(tags=("decay4", "decay6"), allow_gaps=True)
-
-
-@pytest.fixture(scope="module")
-def exports(phased_runs: Path) -> Path:
-    return exports_of(phased_runs)
 
 
 @pytest.fixture

@@ -9,13 +9,8 @@ from ettin import files
 from ettin.errors import InputError, ProblemsFound
 from ettin.publish.models import Thinning
 from ettin.publish.names import check_template, name_models, without_fields
-from tests.publishing import SUITE, dry_run, exports_of, rewritten, states
+from tests.publishing import SUITE, dry_run, rewritten, states
 from tests.runs import tags
-
-
-@pytest.fixture(scope="module")
-def exports(phased_runs: Path) -> Path:
-    return exports_of(phased_runs)
 
 
 def test_one_export_and_a_name_are_enough(exports: Path, tmp_path: Path) -> None:

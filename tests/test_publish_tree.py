@@ -13,6 +13,7 @@ import transformers
 from ettin import files
 from ettin.check import check
 from ettin.console import read_json_lines
+from ettin.data.corpus import Corpus
 from ettin.errors import InputError, ProblemsFound
 from ettin.publish.models import Thinning
 from ettin.publish.public import refuse_leaks
@@ -21,7 +22,7 @@ from ettin.training.run_directory import recorded_start
 from ettin.training.start import reopen_start
 from ettin.training.trainer import train
 from tests.hub import serving
-from tests.publishing import COMMAND, SUITE, bytes_below, dry_run, exports_of, send, states
+from tests.publishing import COMMAND, SUITE, bytes_below, dry_run, send, states
 from tests.runs import assert_same_tensors, metrics_but_times
 
 CANARY = "hf_canaryThatMustNotLeave42"
@@ -35,23 +36,10 @@ sys.addaudithook(refuse)
 
 
 @pytest.fixture(scope="module")
-def exports(phased_runs: Path) -> Path:
-    return exports_of(phased_runs)
-
-
-@pytest.fixture(scope="module")
-def tree(
-    exports: Path,
-    phased_runs: Path,
-    corpus_directory: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
+def tree(publishable: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dry run of everything."""
     out = tmp_path_factory.mktemp("tree") / "out"
-    dry_run(
-        [exports, phased_runs, corpus_directory], out, repo=SUITE,
-        with_optimizer=True, thinning=Thinning(allow_gaps=True),
-    )  # fmt: skip
+    dry_run(publishable, out, repo=SUITE, with_optimizer=True, thinning=Thinning(allow_gaps=True))
     return out / "org"
 
 
@@ -208,6 +196,7 @@ def test_text_is_published_only_when_asked(
     )  # fmt: skip
     corpus = tmp_path / "out/org/it-corpus/main"
     assert bytes_below(corpus).keys() - {"README.md"} == bytes_below(corpus_directory).keys()
+    assert Corpus.open(corpus).fingerprint == Corpus.open(corpus_directory).fingerprint
     assert (tmp_path / "out/org/it-checkpoints/step0/sample.json").is_file()
 
 

@@ -53,3 +53,14 @@ def test_a_report_names_the_results_that_it_was_made_from(run: Path, tmp_path: P
     make_report([run, tmp_path / "results"], out=tmp_path / "report", command=[])
     made_from = files.read_manifest(tmp_path / "report")["made_from"]
     assert made_from[str(results)] == stated["digest"]
+
+
+@pytest.mark.parametrize("content", ["not JSON", "[1]", '{"name": "a site", "icons": []}'])
+def test_a_manifest_of_another_program_beside_results_is_none_of_ours(
+    run: Path, tmp_path: Path, content: str
+) -> None:
+    site = tmp_path / "results" / "site"
+    site.mkdir(parents=True)
+    (site / "manifest.json").write_text(content)
+    make_report([run, tmp_path / "results"], out=tmp_path / "report", command=[])
+    assert str(site) not in files.read_manifest(tmp_path / "report")["made_from"]

@@ -7,7 +7,8 @@ import pytest
 
 from ettin.files import Json
 from ettin.report.collect import collect
-from ettin.report.figures import STYLES, Figure, all_figures, svg
+from ettin.report.curves import learning_figures
+from ettin.report.figures import STYLES, Figure, svg
 from ettin.report.interaction import HIDDEN
 from ettin.report.labels import ends_of
 from ettin.report.score_chart import score_figure
@@ -19,7 +20,7 @@ from tests.made_up_runs import write_records, write_run
 def _learned(tmp_path: Path) -> Figure:
     write_run(tmp_path / "encoder", "mlm")
     write_run(tmp_path / "decoder", "clm")
-    [figure] = all_figures(collect([tmp_path]).runs)
+    [figure] = learning_figures(collect([tmp_path]).runs)
     return figure
 
 

@@ -11,6 +11,7 @@ from ettin.files import Json
 from ettin.report import figures, phases
 from ettin.report.captions import caption_of
 from ettin.report.collect import Run, collect
+from ettin.report.curves import learning_figures
 from ettin.report.labels import Border, Label, flags, labels_of, spread
 from ettin.report.tables import Table
 from tests.made_up_runs import NATIVE, start_at, write_run, write_suite
@@ -37,7 +38,7 @@ def runs(suite: Path) -> tuple[Run, ...]:
 @pytest.fixture(scope="module")
 def drawn(runs: tuple[Run, ...]) -> list[figures.Figure]:
     """The figure of the native pair, and that of the cross runs."""
-    return figures.all_figures(runs)
+    return learning_figures(runs)
 
 
 def layers_of(spec: Json, panel: int, mark: str) -> list[Json]:

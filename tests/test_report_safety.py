@@ -4,11 +4,10 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ettin.files import write_json, write_manifest
+from ettin.files import write_json
 from ettin.report import make_report
 from ettin.report.collect import plain
 from ettin.report.document import checked, inline
@@ -16,6 +15,7 @@ from ettin.report.labels import shortened
 from tests.browser import visit
 from tests.made_up_runs import SAMPLES, made_up_record, write_run
 from tests.pages import Page, hash_of, page_of, without_scripts
+from tests.restated import restated
 
 HOSTILE = "<script>alert(1)</script>](javascript:alert(2))\"'><img src=x onerror=alert(3)>&amp;"
 INTO_SCRIPTS = "</script><!--<script>ran=1\u2028\"];ran=1//';ran=1//${ran=1}\\"
@@ -40,7 +40,7 @@ def write_hostile(folder: Path) -> Path:
     for name, objective in (("encoder", "mlm"), ("decoder", "clm")):
         corpus = {"path": HOSTILE, "fingerprint": "c"}
         run = write_run(folder / f"{HOSTILE.replace('/', '∕')}{name}", objective, corpus=corpus)
-        _restate(run, size=HOSTILE)
+        restated(run, lambda facts: facts.update(size=HOSTILE))
         write_run(folder / f"{name}<svg onload=alert(4)>", objective, device=HOSTILE)
     _write_hostile_phases(folder)
     samples = json.loads(json.dumps(SAMPLES).replace("self", json.dumps(HOSTILE)[1:-1]))
@@ -65,14 +65,7 @@ def _write_hostile_phases(folder: Path) -> None:
     read = {"name": "cross", "source_tokens": {HOSTILE: 5, "x": HOSTILE}, "epochs": {HOSTILE: "x"}}
     start = dict.fromkeys(words, HOSTILE)
     write_run(folder / "cross", "mntp", phases=("cross",), start=start)
-    _restate(folder / "cross", phases=[read])
-
-
-def _restate(run: Path, **facts: Any) -> None:
-    """Give a finished run other facts."""
-    stated = json.loads((run / "manifest.json").read_text())["facts"]
-    (run / "manifest.json").unlink()
-    write_manifest(run, "run", command=[], made_from={}, facts={**stated, **facts})
+    restated(folder / "cross", lambda facts: facts.update(phases=[read]))
 
 
 def test_hostile_text_reaches_the_page_as_text_alone(report: Path) -> None:

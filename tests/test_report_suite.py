@@ -32,7 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, ...]:
 
 
 def findings(records: tuple[dict[str, Any], ...] = (), runs: tuple[Run, ...] = ()) -> Findings:
-    return Findings(runs, (), (), records, {}, {})
+    return Findings(runs, (), (), records, {}, {}, {})
 
 
 def test_trajectories_have_a_line_a_role_and_size_and_cross_runs_their_own_figure(

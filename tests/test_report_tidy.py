@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,22 @@ def test_a_checkpoint_measured_under_two_names_is_one_run() -> None:
     assert {result.run for result in results_of((final, followed))} == {"encoder-nano"}
     [row] = score_table(results_of((final, followed))).rows
     assert row["lm/piqa"] == final["value"]
+
+
+def test_thousands_of_measurements_of_a_run_take_no_longer_than_they_must() -> None:
+    tasks = [f"lm/task{number}" for number in range(6)]
+    one = suite_record("encoder", "nano", "lm/piqa")
+    records = tuple(
+        {**one, "task": task, "tag": f"step{step}", "weights": f"{step:032x}", "tokens": step,
+         "model": f"encoder-nano-step{step}"}
+        for step in range(200)
+        for task in tasks
+    )  # fmt: skip
+    started = time.process_time()
+    results = results_of(records)
+    assert time.process_time() - started < 2
+    assert {result.run for result in results} == {"encoder-nano"}
+    assert len(finals(results)) == len(tasks)
 
 
 def test_records_that_state_little_are_rows_too() -> None:

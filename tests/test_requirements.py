@@ -37,9 +37,9 @@ def declared(project: dict[str, Any], *, extras: bool) -> list[Requirement]:
 
 
 def locked_set(project: dict[str, Any]) -> list[Requirement]:
-    """What the lock must satisfy: the package, its evaluations, cluster, tools and build."""
+    """What the lock must satisfy: the package, its extras that are tested, tools and build."""
     extras = project["project"]["optional-dependencies"]
-    tools = extras["evaluation"] + extras["cluster"]
+    tools = extras["evaluation"] + extras["cluster"] + extras["datatrove"] + extras["fast"]
     tools += project["dependency-groups"]["dev"] + project["build-system"]["requires"]
     return declared(project, extras=False) + [Requirement(text) for text in tools]
 

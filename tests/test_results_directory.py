@@ -10,8 +10,6 @@ import pytest
 
 from ettin import files
 from ettin.check import check
-from ettin.data.prepare import prepare
-from ettin.data.sources import Source
 from ettin.errors import InputError
 from ettin.evaluation.results_directory import measuring
 from ettin.evaluation.run import evaluate
@@ -172,14 +170,10 @@ def test_results_keep_out_of_other_directories(tmp_path: Path, told: Any) -> Non
 
 
 def test_what_is_left_out_for_good_reasons_does_not_keep_it_unfinished(
-    models: Path, tokenizer_directory: Path, text_folder: Path, tmp_path: Path
+    models: Path, flat_corpus: Path, tmp_path: Path
 ) -> None:
-    prepare(
-        [Source("text", (text_folder / "prose",))],
-        tokenizer=tokenizer_directory, out=tmp_path / "corpus", context_lengths=(64,), held_out=0.1,
-    )  # fmt: skip
     tasks = (Task("quick", "classification"), TEXT)
-    outcome = measure(models, tmp_path / "results", tmp_path / "corpus", *tasks)
+    outcome = measure(models, tmp_path / "results", flat_corpus, *tasks)
     assert [failure.left_out for failure in outcome.failures] == [True]
     assert files.is_finished(tmp_path / "results")
 

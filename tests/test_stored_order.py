@@ -8,19 +8,20 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from ettin.data import stored_order
 from ettin.data.corpus import Corpus
 from ettin.data.mds_index import read_index
-from ettin.data.mds_source import mds_sources, read_mds
+from ettin.data.mds_source import mds_sources
 from ettin.data.mds_writing import MdsWriter, write_index
+from ettin.data.order_writing import permutation, write_order
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source, Tally
-from ettin.data.stored_order import StoredOrder, permutation, write_order
-from ettin.data.token_tables import read_token_tables
+from ettin.data.sources import Source
+from ettin.data.stored_order import BLOCK_ROWS, StoredOrder
+from ettin.data.tally import Reading, Tally
 from ettin.data.tokenised import SampleRules
 from ettin.errors import InputError
 from ettin.files import verify
 from ettin.tokenizer import load_tokenizer
+from tests.mds_folders import read_tokens
 
 CONTEXT_LENGTH = 64
 
@@ -84,17 +85,16 @@ def test_the_permutation_never_changes() -> None:
     assert hashlib.sha256(content).hexdigest()[:16] == "6845961cfd9904c9"
 
 
-@pytest.mark.parametrize("block", [1 << 20, 100])
+@pytest.mark.parametrize("block", [BLOCK_ROWS, 100])
 def test_rows_follow_the_permutation_of_the_merged_index(
     corpus: Corpus, published: Path, tmp_path: Path, tokenizer_directory: Path,
-    told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, block: int,
+    told: pytest.LogCaptureFixture, block: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(stored_order, "BLOCK_ROWS", block)
     manifest = write_order(corpus, tmp_path / "order", context_length=CONTEXT_LENGTH, epochs=2,
-                           index=published / "train")  # fmt: skip
+                           index=published / "train", block_rows=block)  # fmt: skip
     assert verify(tmp_path / "order") == []
     assert "2,400 samples takes" in told.text
-    order = StoredOrder.open(tmp_path / "order", corpus)
+    order = StoredOrder.open(tmp_path / "order", corpus, context_length=CONTEXT_LENGTH)
     by_sample = _samples_by_the_index(published, tokenizer_directory)
     assert len(by_sample) == manifest["facts"]["samples"] == 2400
     held_out = {
@@ -123,7 +123,7 @@ def _samples_by_the_index(published: Path, tokenizer_directory: Path) -> list[st
     origins = {
         f"{source.name}/{document.origin}": document.id
         for source in mds_sources(published)
-        for document in read_mds(source, tally=Tally(), rules=rules)
+        for document in read_tokens(source, rules, Reading("", None, "fail", Tally()))
     }
     return [
         origins[f"{shard.name}:{number}"]
@@ -134,13 +134,16 @@ def _samples_by_the_index(published: Path, tokenizer_directory: Path) -> list[st
 
 def test_positions_are_the_inverse_of_rows(corpus: Corpus, tmp_path: Path) -> None:
     write_order(corpus, tmp_path / "order", context_length=CONTEXT_LENGTH, epochs=2)
-    order = StoredOrder.open(tmp_path / "order", corpus)
+    order = StoredOrder.open(tmp_path / "order", corpus, context_length=CONTEXT_LENGTH)
     rows = order.rows(0, 2 * order.length)
     for source, name in enumerate(corpus.source_names):
-        for row in (0, 100, len(corpus.table(name, CONTEXT_LENGTH)) - 1):
+        wanted = np.array([100, 0, len(corpus.table(name, CONTEXT_LENGTH)) - 1, 100])
+        found = order.positions(name, wanted, epochs=2)
+        for number, row in enumerate(wanted.tolist()):
             expected = np.flatnonzero((rows.source == source) & (rows.row == row)).tolist()
-            assert order.positions(name, row, epochs=2) == expected
-            assert order.positions(name, row, epochs=1) == expected[:1]
+            assert found[number].tolist() == expected
+        assert (order.positions(name, wanted, epochs=1) == found[:, :1]).all()
+        assert order.positions(name, wanted[:0], epochs=2).shape == (0, 2)
     first = int(np.flatnonzero(rows.source == 1)[0])
     assert order.epochs_until("web_text", 0) == 0
     assert order.epochs_until("web_text", first) == 0
@@ -148,7 +151,9 @@ def test_positions_are_the_inverse_of_rows(corpus: Corpus, tmp_path: Path) -> No
     assert order.epochs_until("books", order.length) == 1
     assert order.epochs_until("books", order.length + 50) == 2
     with pytest.raises(InputError, match="did you mean 'books'"):
-        order.positions("book", 0, epochs=1)
+        order.positions("book", np.array([0]), epochs=1)
+    with pytest.raises(InputError, match="source books has rows 0 to"):
+        order.positions("books", np.array([-1]), epochs=1)
     with pytest.raises(InputError, match="holds 2 epochs"):
         order.rows(2 * order.length, 1)
 
@@ -161,7 +166,7 @@ def test_orders_that_do_not_fit_are_refused(
         write_order(packed, tmp_path / "order", context_length=CONTEXT_LENGTH)
     write_order(corpus, tmp_path / "order", context_length=CONTEXT_LENGTH)
     with pytest.raises(InputError, match="another corpus"):
-        StoredOrder.open(tmp_path / "order", packed)
+        StoredOrder.open(tmp_path / "order", packed, context_length=CONTEXT_LENGTH)
     with pytest.raises(InputError, match="it was made from other shards"):
         write_order(corpus, tmp_path / "other", context_length=CONTEXT_LENGTH,
                     index=published / "train/books/split_0")  # fmt: skip
@@ -193,7 +198,7 @@ def test_order_files_are_replayed_in_the_order_in_which_they_stand(
     assert [documents.tokens(n).tolist() for n in range(900)] == rows
     assert documents.id(301) == "step-1.parquet:1"
     write_order(corpus, tmp_path / "order", context_length=CONTEXT_LENGTH, order="files")
-    order = StoredOrder.open(tmp_path / "order", corpus)
+    order = StoredOrder.open(tmp_path / "order", corpus, context_length=CONTEXT_LENGTH)
     table = corpus.table("files", CONTEXT_LENGTH)
     numbers = [table.chunks(int(row))[0].document for row in order.rows(0, order.length).row]
     assert numbers == sorted(numbers)
@@ -209,13 +214,13 @@ def test_token_tables_that_are_none_are_refused_and_damage_is_counted(
         parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
         tally = Tally()
         source = Source("s", (tmp_path,), form="parquet")
-        found = read_token_tables(source, tally=tally, rules=rules, id_column="name")
+        found = read_tokens(source, rules, Reading("", "name", "skip", tally))
         return [[*each.tokens.tolist(), each.id] for each in found], tally
 
     (tmp_path / "b.parquet").write_bytes(b"PAR1")
     (tmp_path / "README.md").write_text("words")
     found, tally = read(tokens=[[30], None, [], [31, 32]], name=["x", "y", "z", "x"])
-    assert found == [[30, "x"], [31, 32, "x#2"]]
+    assert found == [[30, "x"], [31, 32, "x"]]
     assert tally.skipped == {
         "sample without tokens": 2, "damaged parquet": 1, "not a parquet file": 1
     }  # fmt: skip

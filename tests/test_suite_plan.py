@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ettin import files
 from ettin.cli import app
 from ettin.errors import InputError
 from ettin.presets import SIZES
@@ -247,6 +248,32 @@ def test_what_a_job_does_is_told_apart_by_recipe_and_not_by_place(tmp_path: Path
     other = prints("here", per_size={"nano": ["peak_lr=1e-3"]})
     changed = {name for name in here if here[name] != other[name]}
     assert changed == {"train-encoder-nano", "train-decoder-nano"}
+
+
+def test_what_only_begins_like_the_suite_s_directory_is_not_taken_for_a_part_of_it(
+    tmp_path: Path,
+) -> None:
+    def printed(out: str, text: str) -> str:
+        words = ("ettin", "prepare", "--source", f"a={text}", "--out", f"{tmp_path / out}/corpus")
+        return Job("prepare", "prepare", (words,), tmp_path / out).fingerprint(tmp_path / out)
+
+    assert printed("one", f"{tmp_path}/one/texts") == printed("two", f"{tmp_path}/two/texts")
+    beside = f"{tmp_path}/one-texts"
+    assert printed("one", beside) == printed("two", beside)
+    assert printed("one", beside) != printed("one", "-texts")
+
+
+def test_finished_runs_tell_the_time_of_others_of_their_size(tmp_path: Path) -> None:
+    path, out = written(tmp_path), tmp_path / "out"
+    for name, objective, seconds in (("encoder-nano", "mlm", 8.0), ("decoder-nano", "clm", 4.0)):
+        (out / "runs" / name).mkdir(parents=True)
+        facts = {"size": "nano", "objective": objective, "tokens": 8000, "seconds": seconds}
+        files.write_manifest(out / "runs" / name, "run", command=[], made_from={}, facts=facts)
+    plan = make_plan(path, out=out)
+    told = {job.name: job.seconds for job in jobs_of(plan, "train")}
+    assert told["train-encoder-nano"] == pytest.approx(8192 / 1000)
+    assert told["train-decoder-nano"] == pytest.approx(8192 / 2000)
+    assert told["train-encoder-micro"] is told["train-decoder-micro"] is None
 
 
 def test_a_long_plan_is_told_in_few_lines(tmp_path: Path) -> None:

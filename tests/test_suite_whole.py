@@ -1,7 +1,8 @@
 """A whole suite from its file: twins, two phases, a trajectory, results and a report.
 
 Killed at three moments and started again it ends as one that nobody touched: the same weights to
-the bit, the same table, and nothing that was finished done twice.
+the bit, the same table, and nothing that was finished done twice. All of it is one test, since
+tests run in several processes, each of which would have to make the suite.
 """
 
 import os
@@ -40,13 +41,12 @@ SUITE = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     """A suite's file, and its text beside it."""
-    made = tmp_path_factory.mktemp("suite")
-    values = {**SUITE, "text": [str(write_packages(made / "texts"))]}
-    (made / "suite.yaml").write_text(yaml.safe_dump(values))
-    return made
+    values = {**SUITE, "text": [str(write_packages(tmp_path / "texts"))]}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path
 
 
 def start(folder: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -74,7 +74,9 @@ def finished(out: Path) -> dict[str, tuple[str, int]]:
     }
 
 
-def test_a_suite_killed_three_times_ends_as_one_that_was_not(folder: Path) -> None:
+def test_a_suite_killed_three_times_ends_as_one_that_was_not_and_its_report_shows_all_of_it(
+    folder: Path,
+) -> None:
     whole, killed = folder / "whole", folder / "out"
     started = time.monotonic()
     assert start(folder, killed).wait() == 0
@@ -100,18 +102,20 @@ def test_a_suite_killed_three_times_ends_as_one_that_was_not(folder: Path) -> No
     for path in same:
         assert (whole / path).read_bytes() == (killed / path).read_bytes(), path
     assert not list(killed.rglob("exports/*-step*")), "an export of a trajectory was left"
+    assert_report_shows_all(killed)
 
 
-def test_the_report_of_a_suite_shows_all_of_it(folder: Path) -> None:
-    out = folder / "out"
-    assert start(folder, out).wait() == 0
+def assert_report_shows_all(out: Path) -> None:
+    """Fails unless a finished suite has a figure for each thing that it did, and is sound."""
     found = collect([out / "runs", out / "exports", out / "results"])
-    assert {run.name for run in found.runs} == {
-        "encoder-nano",
-        "decoder-nano",
+    assert {run.name for run in found.runs} == {"encoder-nano", "decoder-nano"}
+    assert {(record["model"], record["tag"]) for record in found.records} == {
+        (model, tag)
+        for name in ("encoder-nano", "decoder-nano")
+        for model, tag in ((f"{name}-step0", "step0"), (name, "ext8"))
     }
-    names = {path.stem for path in (out / "report" / "figures").iterdir()}
-    assert len(names) >= 3
+    names = {path.stem for path in (out / "report" / "figures").glob("*.svg")}
+    assert names == {"learning-curves", "scores", "trajectories"}
     checked = subprocess.run([sys.executable, "-m", "ettin", "check", str(out)], check=False)
     assert checked.returncode == 0
 

@@ -5,7 +5,7 @@ from typing import Any
 from ettin.errors import InputError, nearest
 from ettin.numbers import parse_count, parse_number
 
-_MANY = {"--text", "--source", "--exclude"}
+_MANY = {"--text", "--source", "--exclude", "--decontaminate"}
 """Options that take all the words up to the next option."""
 
 
@@ -87,3 +87,17 @@ def share(option: str, text: str) -> float:
         return float(parse_number(text))
     except ValueError as error:
         raise InputError(f"{option} {text}: {error}") from error
+
+
+def part_of(option: str, text: str) -> tuple[int, int]:
+    """One of several, written as `2/8`; counted from 0 or from 1.
+
+    Raises:
+        InputError: not two whole numbers, or the first is larger than the second.
+    """
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and int(parts) >= 1):
+        raise InputError(f"{option} {text}: expected I/N, such as 2/8")
+    if int(number) > int(parts):
+        raise InputError(f"{option} {text}: there are only {parts}")
+    return int(number), int(parts)

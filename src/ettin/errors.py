@@ -10,7 +10,7 @@ Anything else that is raised is a defect of ours: it keeps its traceback and exi
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -40,6 +40,15 @@ class NoSpaceError(OSError):
     def __init__(self, path: Path, *, needed: int, free: int) -> None:
         amount = f"{needed:,} bytes needed, " if needed else ""
         super().__init__(f"no space left to write {path}: {amount}{free:,} bytes free")
+        self._given = (path, needed, free)
+
+    def __reduce__(self) -> tuple[Callable[..., "NoSpaceError"], tuple[Path, int, int]]:
+        """Worker processes send it to their parents."""
+        return _no_space, self._given
+
+
+def _no_space(path: Path, needed: int, free: int) -> NoSpaceError:
+    return NoSpaceError(path, needed=needed, free=free)
 
 
 class CommandFailed(RuntimeError):  # noqa: N818 - it names an outcome

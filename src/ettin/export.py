@@ -25,6 +25,7 @@ from ettin.huggingface import (
     to_decoder,
     to_encoder,
 )
+from ettin.identity import identity
 from ettin.model.transformer import Transformer
 from ettin.model_card import write_card
 from ettin.recipe import Objective, visibility_of
@@ -107,8 +108,7 @@ def _made_from(found: Checkpoint | Path) -> Json:
     """What an export is of: a place and, of a checkpoint, all that lies there."""
     if not isinstance(found, Checkpoint):
         return {"source": str(found)}
-    digest = files.read_manifest(found.path, "checkpoint")["digest"]
-    return {"source": str(found.path.absolute()), "digest": digest}
+    return {"source": str(found.path.absolute()), "checkpoint": identity(found.path)}
 
 
 def load_pretrained(directory: Path, kind: Kind) -> Any:

@@ -17,13 +17,11 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from ettin.errors import InputError, NoSpaceError
@@ -74,16 +72,6 @@ def fingerprint_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_arrays(arrays: dict[str, npt.NDArray[Any]]) -> str:
-    """32 hexadecimal digits (xxh3_128) of named arrays: names, types, shapes and bytes."""
-    digest = xxhash.xxh3_128()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(canonical_json([name, array.dtype.str, list(array.shape)]))
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
 @contextlib.contextmanager
 def space_checked(path: Path, needed: int = 0) -> Iterator[None]:
     """Turn a full disk into a `NoSpaceError` that names `path`, `needed` bytes and what is free."""
@@ -116,9 +104,14 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     _sync(path.parent)
 
 
+def rendered(value: object) -> bytes:
+    """The bytes of a JSON file of ours: indented, keys in the order given, a line end."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON atomically, keys in the order given."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, rendered(value))
 
 
 def read_json(path: Path) -> Json:
@@ -145,6 +138,7 @@ def write_manifest(
     command: list[str],
     made_from: Json,
     facts: Json,
+    known: Mapping[str, Json] | None = None,
 ) -> Json:
     """Declare a directory finished: list and hash what it holds, and write `manifest.json` last.
 
@@ -154,6 +148,7 @@ def write_manifest(
         command: the command line that made it.
         made_from: fingerprints of what went in.
         facts: anything readers want to know without opening the files.
+        known: what `describe` said of files when they were written, so as not to read them again.
 
     Returns:
         The manifest as written.
@@ -167,7 +162,10 @@ def write_manifest(
         "command": command,
         "made_from": made_from,
         "facts": facts,
-        "files": {name: _describe(directory / name) for name in list_files(directory)},
+        "files": {
+            name: (known or {}).get(name) or describe(directory / name)
+            for name in list_files(directory)
+        },
     }
     manifest["digest"] = fingerprint(manifest)
     write_json(directory / MANIFEST, manifest)
@@ -228,12 +226,11 @@ def verify(directory: Path) -> list[str]:
         manifest = read_manifest(directory)
     except InputError as error:
         return [str(error)]
-    problems = []
     listed: dict[str, Json] = manifest["files"]
     present = set(list_files(directory))
-    problems += [
-        f"{directory / name}: not in the manifest" for name in sorted(present - set(listed))
-    ]
+    problems = [f"{directory / name}: not in the manifest" for name in sorted(present - {*listed})]
+    if (directory / MANIFEST).read_bytes() != rendered(manifest):
+        problems.append(f"{directory / MANIFEST}: altered, though it says the same")
     for name, expected in listed.items():
         path = directory / name
         if name not in present:
@@ -264,15 +261,20 @@ def staging(directory: Path) -> Iterator[Path]:
     try:
         with space_checked(partial):
             yield partial
-        for folder, _, names in os.walk(partial):
-            for name in names:
-                _sync(Path(folder) / name)
+        synchronise(partial)
         if directory.is_dir():
             directory.rmdir()
         partial.rename(directory)
         _sync(directory.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def synchronise(directory: Path) -> None:
+    """Have all files of a directory written to the disk itself."""
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            _sync(Path(folder) / name)
 
 
 def inside(directory: Path, name: str) -> Path:
@@ -321,7 +323,8 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _describe(path: Path) -> Json:
+def describe(path: Path) -> Json:
+    """A file's size and hash, as a manifest lists them."""
     return {"bytes": path.stat().st_size, "xxh3_128": fingerprint_file(path)}
 
 

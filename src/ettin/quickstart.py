@@ -7,13 +7,13 @@ suite skips what is finished and resumes what was interrupted holds here too.
     ettin-quickstart/report/index.html   the page to look at
 """
 
-import json
 import shlex
 import signal
 import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -65,7 +65,8 @@ class QuickstartSummary:
 
     def text(self) -> str:
         """Where everything is, and three things to type next."""
-        shown = _short(self.out)
+        out = shlex.quote(_short(self.out))
+        suite, corpus = (shlex.quote(_short(self.out / n)) for n in ("quickstart.yaml", "corpus"))
         paths = self.paths()
         return f"""
 Done in {duration(self.seconds)}. Look at the page first:
@@ -77,17 +78,17 @@ Done in {duration(self.seconds)}. Look at the page first:
 
 Three things to type next:
 
-  ettin suite status {shown}/quickstart.yaml --out {shown}
+  ettin suite status {suite} --out {out}
   ettin quickstart --text YOUR_TEXTS --out my-pair
-  ettin train {shown}/quickstart.yaml --corpus {shown}/corpus --out longer phases.0.tokens=4M
+  ettin train {suite} --corpus {corpus} --out longer phases.0.tokens=4M
 """
 
 
-def quickstart(text: list[Path], *, out: Path, tokens: int) -> QuickstartSummary:
+def quickstart(text: Sequence[Path | str], *, out: Path, tokens: int) -> QuickstartSummary:
     """Train, export, check and draw a pair of size `nano`.
 
     Args:
-        text: files and folders; the standard library's own sources when empty.
+        text: files, folders, patterns and URLs; the standard library's own sources when empty.
         out: a directory for everything.
         tokens: nominal tokens to train each twin on.
 
@@ -100,13 +101,14 @@ def quickstart(text: list[Path], *, out: Path, tokens: int) -> QuickstartSummary
     smallest = _STEPS_AT_LEAST * phase["batch_rows"] * phase["context_length"]
     if tokens < smallest:
         raise InputError(f"--tokens {tokens:,} is too little; give at least {smallest:,}")
-    for path in text:
-        if not path.exists():
-            raise InputError(f"--text {path}: there is no such file or folder")
+    places = [str(each) for each in text]
+    for place in places:
+        if not ("://" in place or "*" in place or Path(place).exists()):
+            raise InputError(f"--text {place}: there is no such file or folder")
     started = time.monotonic()
     out = out.absolute()
-    if text:
-        suite["text"] = [str(path.absolute()) for path in text]
+    if places:
+        suite["text"] = [each if "://" in each else str(Path(each).absolute()) for each in places]
     else:
         suite |= {"text": [sysconfig.get_paths()["stdlib"]], "exclude": NOT_LIBRARY}
         log.info("text: the sources of Python's standard library, without its tests")
@@ -132,8 +134,8 @@ def _write(path: Path, suite: dict[str, Any]) -> None:
         files.write_atomic(path, content)
 
 
-def _run(*words: str) -> Any:
-    """Type one command: show it, run it, and return what it printed.
+def _run(*words: str) -> None:
+    """Type one command: show it and run it; what it prints is no part of our own output.
 
     Ctrl-C reaches the command by itself and it saves; an end asked of us is passed on to it.
 
@@ -141,9 +143,7 @@ def _run(*words: str) -> Any:
         CommandFailed: it did not end well.
     """
     log.info("\n$ %s", shlex.join(["ettin", *(_short(Path(word)) for word in words)]))
-    child = subprocess.Popen(
-        [sys.executable, "-m", "ettin", *words, "--json"], stdout=subprocess.PIPE
-    )
+    child = subprocess.Popen([sys.executable, "-m", "ettin", *words], stdout=subprocess.DEVNULL)
 
     def pass_on(number: int, _: FrameType | None) -> None:
         if number == signal.SIGTERM:
@@ -151,7 +151,7 @@ def _run(*words: str) -> Any:
 
     before = {each: signal.signal(each, pass_on) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        printed, _ = child.communicate()
+        child.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -160,7 +160,6 @@ def _run(*words: str) -> Any:
             f"`ettin {words[0]}` ended with exit code {child.returncode}; its message stands above",
             exit_code=child.returncode if child.returncode > 0 else 1,
         )
-    return json.loads(printed)
 
 
 def _short(path: Path) -> str:

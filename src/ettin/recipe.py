@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, StrictBool, field_validator, model_validator
 
 from ettin.errors import InputError, nearest
-from ettin.fields import Amount, Count, Positive, PositiveAmount, Rate, Strict
+from ettin.fields import Amount, Count, Positive, PositiveAmount, Rate, Share, Strict
 from ettin.files import fingerprint
 from ettin.numbers import parse_count, parse_number
 from ettin.presets import Variant
@@ -59,8 +59,10 @@ class Phase(Strict):
     local_rope_theta: PositiveAmount
     order: PhaseName
     """The phase whose order the rows follow; its own name, but for `cross`."""
-    mixture: dict[str, Positive] = Field(default={})
-    """Integer weights of sources, in rows; the recipe's when empty."""
+    mixture: dict[str, Share] = Field(default={})
+    """What the phase reads of each source; the recipe's when empty."""
+    row_order: str | None = None
+    """A directory of `ettin order store` whose order the rows follow, instead of a computed one."""
     save_every_tokens: Positive | None = None
     """A checkpoint on the first step whose clock reaches each multiple, and on the last step."""
     save_early: StrictBool = False
@@ -70,6 +72,8 @@ class Phase(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         problems = [*self._schedule_problems(), *self._batch_problems()]
+        if self.row_order is not None and self.mixture:
+            problems.append("mixture has no effect with row_order, which orders every row")
         if not 0 < self.mask_rate < 1:
             problems.append(f"mask_rate {self.mask_rate} should lie between 0 and 1")
         for key in ("save_every_tokens", "validate_every_tokens"):
@@ -142,8 +146,8 @@ class Recipe(Strict):
     attention_output_dropout: Annotated[float, BeforeValidator(parse_number), Field(ge=0, lt=1)] = (
         0.1
     )
-    mixture: dict[str, Positive] = Field(default={})
-    """Integer weights of sources, in rows; all sources in proportion to their rows when empty."""
+    mixture: dict[str, Share] = Field(default={})
+    """What a phase reads of each source; all sources in proportion to their rows when empty."""
     warn_above_epochs: PositiveAmount = 4.0
     """A source that a phase reads more often than this is told (arXiv 2305.16264)."""
     phases: tuple[Phase, ...]
@@ -167,8 +171,11 @@ class Recipe(Strict):
         return fingerprint(self.what_is_learned())
 
     def what_is_learned(self) -> dict[str, Any]:
-        """The recipe as plain values, but for where it runs and in which portions."""
-        return self.model_dump(
+        """The recipe as plain values, but for where it runs and in which portions.
+
+        Of a stored order only that there is one: it has a fingerprint of its own, and may be moved.
+        """
+        values = self.model_dump(
             mode="json",
             exclude={
                 "corpus": True,
@@ -177,6 +184,9 @@ class Recipe(Strict):
                 "phases": {"__all__": {"micro_batch_rows"}},
             },
         )
+        for phase in values["phases"]:
+            phase["row_order"] = None if phase["row_order"] is None else "stored"
+        return values
 
     @field_validator("phases", mode="after")
     @classmethod
@@ -220,8 +230,8 @@ class Recipe(Strict):
         kept = tuple(phase for phase in self.phases if phase.name in wanted)
         return self.model_copy(update={"phases": kept})
 
-    def mixture_of(self, phase: Phase) -> dict[str, int]:
-        """Weights of the sources in a phase; empty means in proportion to their rows."""
+    def mixture_of(self, phase: Phase) -> dict[str, Share]:
+        """What a phase reads of each source; empty means in proportion to their rows."""
         return phase.mixture or self.mixture
 
     def micro_batch_rows_of(self, phase: Phase) -> int:

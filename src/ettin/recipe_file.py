@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from ettin import mixtures
 from ettin.errors import InputError, nearest
-from ettin.fields import Strict
+from ettin.fields import Share, Strict
 from ettin.files import Json
 from ettin.numbers import parse_count
 from ettin.presets import PHASES, SIZES, phase_values
@@ -262,14 +262,15 @@ def _inert(recipe: Recipe) -> list[str]:
         problems.append(
             f"micro_batch_rows: {recipe.micro_batch_rows} has no effect beyond batch_rows {largest}"
         )
-    if recipe.mixture and all(phase.mixture for phase in recipe.phases):
-        problems.append("mixture: has no effect, because every phase has its own")
+    if recipe.mixture and all(phase.mixture or phase.row_order for phase in recipe.phases):
+        problems.append("mixture: has no effect, because every phase has its own, or a row_order")
     return problems
 
 
 _MODELS: dict[str, type[Strict]] = {
     "shape": Dimensions,
     "phases": Phase,
+    "mixture": Share,
     "tokenizer": TrainedTokenizer,
     "trajectories": Trajectories,
 }
@@ -282,7 +283,8 @@ def explain(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         known = {*Recipe.model_fields, *SUITE_KEYS}
         if len(location) > 1:
-            known = set(_MODELS.get(location[0], Recipe).model_fields)
+            holder = "mixture" if "mixture" in location[:-1] else location[0]
+            known = set(_MODELS.get(holder, Recipe).model_fields)
         return f"{path}: unknown key; {nearest(location[-1], known)}"
     if item["type"] == "missing":
         return f"{path}: missing"

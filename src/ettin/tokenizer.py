@@ -126,7 +126,7 @@ class Tokenizer:
         for batch in self._batches(texts):
             encoded = run([piece for _, piece in batch], add_special_tokens=False)
             for (owner, _), encoding in zip(batch, encoded, strict=True):
-                ids[owner].extend(encoding.ids)
+                ids[owner].extend(array("I", encoding.ids))
         return [np.asarray(each, dtype=np.uint32) for each in ids]
 
     def decode(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:

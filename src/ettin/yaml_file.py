@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ettin.errors import InputError, nearest
 
 _VALUES_AT_MOST = 100_000
 _MERGE = "tag:yaml.org,2002:merge"
+_MIXTURE = "mixture"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -88,8 +90,8 @@ def override(values: dict[str, Any], text: str, *, known: Iterable[str]) -> str 
         return f"{text!r}: an override is written key.path=value"
     target: Any = values
     *parents, last = path.split(".")
-    for parent in parents:
-        target = _enter(target, parent)
+    for before, parent in pairwise(["", *parents]):
+        target = _enter(target, parent, inside=before)
         if target is None:
             hint = nearest(parents[0], known)
             return f"{path}: there is no {parent!r} to set this in; {hint}"
@@ -102,9 +104,15 @@ def override(values: dict[str, Any], text: str, *, known: Iterable[str]) -> str 
     return None
 
 
-def _enter(target: Any, name: str) -> Any:
+def _enter(target: Any, name: str, *, inside: str) -> Any:
+    """What `name` stands for in a mapping or list that itself is called `inside`."""
+    if isinstance(target, dict) and inside == _MIXTURE:
+        # `mixture.books.tokens` says the whole share of a source that had a weight, or none yet.
+        if not isinstance(target.get(name), dict):
+            target[name] = {}
+        return target[name]
     if isinstance(target, dict):
-        return target.setdefault(name, {}) if name in ("shape", "mixture") else target.get(name)
+        return target.setdefault(name, {}) if name in ("shape", _MIXTURE) else target.get(name)
     if isinstance(target, list):
         if name.isdigit() and int(name) < len(target):
             return target[int(name)]

@@ -7,17 +7,19 @@ that were found below the directory are read, and links that lead out of it are 
 import os
 import stat
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-
-import xxhash
+from typing import Any, NamedTuple
 
 from ettin import files
 from ettin.check.findings import Findings
+from ettin.check.hashing import Hashed, Hasher, Look
 from ettin.errors import InputError
 from ettin.files import MANIFEST, Json
+from ettin.identity import identity
 
-_READ_BLOCK_BYTES = 1 << 22
 _OF_DOWNLOADS = {".gitattributes", ".cache/huggingface"}
 """What the hub adds to a repository, and `hf download --local-dir` to a folder."""
 _FIELDS = {"kind": str, "command": list, "made_from": dict, "facts": dict, "files": dict}
@@ -60,8 +62,17 @@ class Directory:
 
     @property
     def digest(self) -> str:
-        """Identifies every byte of it."""
+        """Proves its manifest; another command or another time gives another one."""
         return str(self.manifest["digest"])
+
+    @cached_property
+    def identity(self) -> str:
+        """Identifies what it holds, however that came about.
+
+        Raises:
+            InputError: the manifest of a directory inside is missing or altered.
+        """
+        return identity(self.path, self.manifest)
 
     def hash_of(self, name: str) -> str | None:
         """The xxh3_128 that the manifest states of a file; None when it lists no such file."""
@@ -102,20 +113,61 @@ def leads_out(directory: Path, path: Path) -> bool:
         return True
 
 
+class Compared(NamedTuple):
+    """What came of comparing bytes.
+
+    Attributes:
+        found: the directory and all finished ones inside, as far as their manifests can be read.
+        seen: what was looked up in files while they were read, or the error that came of it.
+    """
+
+    found: list[Directory]
+    seen: dict[Path, Any]
+
+
 def compare_bytes(
-    directory: Directory, findings: Findings, *, advance: Callable[[int], None]
-) -> list[Directory]:
+    directory: Directory,
+    findings: Findings,
+    *,
+    hasher: Hasher,
+    look: Callable[[Directory, str], Look | None],
+) -> Compared:
     """Compare a directory with its manifest, and finished directories inside it with theirs.
 
     Args:
         directory: the outermost.
         findings: gets a problem for each file that is missing, unlisted, or other than listed.
-        advance: told the bytes that were read.
-
-    Returns:
-        The directory and all finished ones inside, as far as their manifests can be read.
+        hasher: reads the files.
+        look: how to look into a file of a directory while it is read; None for not at all.
     """
-    found = [directory]
+    compared = Compared([], {})
+    pending: list[tuple[Path, Future[Hashed]]] = []
+    _submit(directory, findings, hasher=hasher, look=look, found=compared.found, pending=pending)
+    for path, future in pending:
+        with findings.reading(path):
+            hashed = future.result()
+            if not hashed.equal:
+                findings.problem(f"{path}: content differs from the manifest")
+            elif hashed.seen is not None:
+                compared.seen[path] = hashed.seen
+    return compared
+
+
+def _submit(
+    directory: Directory,
+    findings: Findings,
+    *,
+    hasher: Hasher,
+    look: Callable[[Directory, str], Look | None],
+    found: list[Directory],
+    pending: list[tuple[Path, Future[Hashed]]],
+) -> None:
+    """Compare names and sizes, and have hashed what is there; directories inside follow."""
+    found.append(directory)
+    manifest = directory.path / MANIFEST
+    with findings.reading(manifest):
+        if manifest.read_bytes() != files.rendered(directory.manifest):
+            findings.problem(f"{manifest}: altered, though it says the same")
     present = _present(directory.path, findings)
     for name in sorted(present - set(directory.files)):
         findings.problem(
@@ -130,13 +182,13 @@ def compare_bytes(
             size = path.stat().st_size
             if size != expected["bytes"]:
                 findings.problem(f"{path}: {size} bytes, expected {expected['bytes']}")
-            elif _hash(path, advance) != expected["xxh3_128"]:
-                findings.problem(f"{path}: content differs from the manifest")
+            else:
+                hashed = hasher.submit(path, expected["xxh3_128"], look=look(directory, name))
+                pending.append((path, hashed))
         if path.name == MANIFEST and path.parent != directory.path:
             with findings.reading(path):
                 inner = read_directory(path.parent)
-                found += compare_bytes(inner, findings, advance=advance)
-    return found
+                _submit(inner, findings, hasher=hasher, look=look, found=found, pending=pending)
 
 
 def _present(directory: Path, findings: Findings) -> set[str]:
@@ -177,12 +229,3 @@ def _absent(directory: Path, name: str) -> str:
     if pure.is_absolute() or ".." in pure.parts or "\0" in name or pure.as_posix() != name:
         return f"{directory / MANIFEST}: lists {name!r}, which is no name of a file inside"
     return f"{directory / name}: missing"
-
-
-def _hash(path: Path, advance: Callable[[int], None]) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(_READ_BLOCK_BYTES):
-            digest.update(block)
-            advance(len(block))
-    return digest.hexdigest()

@@ -4,12 +4,14 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ettin import files
-from ettin.check.corpora import check_corpus
+from ettin.check.corpora import check_corpus, is_shard, read_shard
 from ettin.check.directories import Directory, compare_bytes, leads_out, read_directory
 from ettin.check.findings import Findings
 from ettin.check.formats import check_file, is_ours
+from ettin.check.hashing import Hasher, Look
 from ettin.check.links import check_links
 from ettin.check.models import check_checkpoint, check_export
 from ettin.check.neighbours import Neighbours
@@ -54,17 +56,21 @@ def examine(path: Path) -> Findings:
     """
     if not path.is_dir():
         raise InputError(f"{path} is not a directory; give one that an ettin command wrote")
-    with progress("check", total=_bytes_below(path), unit="B") as shown:
-        return _Examination(shown).run(path)
+    with (
+        progress("check", total=_bytes_below(path), unit="B") as shown,
+        Hasher(advance=shown.advance) as hasher,
+    ):
+        return _Examination(shown, hasher).run(path)
 
 
 class _Examination:
     """One check, with what it has found so far."""
 
-    def __init__(self, shown: Progress) -> None:
+    def __init__(self, shown: Progress, hasher: Hasher) -> None:
         self.findings = Findings()
-        self._shown = shown
+        self._shown, self._hasher = shown, hasher
         self._sound: list[Directory] = []
+        self._seen: dict[Path, Any] = {}
         self._loose_results: list[Path] = []
         self._tokenizers = Tokenizers()
 
@@ -135,7 +141,9 @@ class _Examination:
         before = len(self.findings.problems)
         with self.findings.reading(path):
             outermost = read_directory(path)
-            found = compare_bytes(outermost, self.findings, advance=self._shown.advance)
+            found, self._seen = compare_bytes(
+                outermost, self.findings, hasher=self._hasher, look=_look_while_reading
+            )
             if len(self.findings.problems) > before:
                 self._tell_repair(outermost)
                 return
@@ -181,9 +189,16 @@ class _Examination:
             "export": lambda export: check_export(export, self._tokenizers),
             "report": _check_report,
             "tokenizer": lambda found: self._tokenizers.differences(found.path, found.facts),
-            "corpus": lambda corpus: check_corpus(corpus, self._tokenizers),
+            "corpus": lambda corpus: check_corpus(corpus, self._tokenizers, seen=self._seen),
             "results": lambda results: check_results(results.path),
         }
+
+
+def _look_while_reading(directory: Directory, name: str) -> Look | None:
+    """What is looked up in a file while it is hashed: what a corpus holds is most of its bytes."""
+    if directory.kind == "corpus" and is_shard(name):
+        return lambda path: read_shard(path, directory.facts)
+    return None
 
 
 def _check_report(report: Directory) -> Iterator[str]:

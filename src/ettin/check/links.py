@@ -12,7 +12,7 @@ from ettin import files
 from ettin.check import weights
 from ettin.check.directories import Directory
 from ettin.check.findings import Findings
-from ettin.check.neighbours import Neighbours
+from ettin.check.neighbours import Neighbours, is_corpus
 from ettin.files import Json
 
 _OF_STATE = ("objective", "variant", "phase", "tag", "tokens", "recipe_fingerprint", "ledger_hash")
@@ -72,6 +72,21 @@ def _digest_differs(expected: str) -> Differs:
     )
 
 
+def _identity_differs(expected: str) -> Differs:
+    return lambda found: (
+        None
+        if found.identity == expected
+        else f"has the fingerprint {found.identity}, not {expected}"
+    )
+
+
+def _corpus_differs(expected: str) -> Differs:
+    return lambda found: (
+        None if is_corpus(found, expected)
+        else f"has the fingerprint {found.identity}, not {expected}"
+    )  # fmt: skip
+
+
 def _corpus(corpus: Directory, neighbours: Neighbours, findings: Findings) -> None:
     """A corpus and the tokenizer that was given, where it was a directory."""
     stated = corpus.made_from.get("tokenizer")
@@ -92,16 +107,17 @@ def _corpus(corpus: Directory, neighbours: Neighbours, findings: Findings) -> No
 
 
 def _run(run: Directory, neighbours: Neighbours, findings: Findings) -> None:
-    """A run with its corpus, and with the model that it started from."""
+    """A run with its corpus, its stored orders, and the model that it started from."""
     stated = run.facts["corpus"]
     corpora = neighbours.at(str(stated["path"]), "corpus")
-    equal = [each for each in neighbours.of("corpus") if each.digest == stated["fingerprint"]]
+    expected = str(stated["fingerprint"])
+    equal = [each for each in neighbours.of("corpus") if is_corpus(each, expected)]
     compare(
         run, stated["path"], corpora or equal, findings, what="corpus",
-        differs=_digest_differs(str(stated["fingerprint"])),
+        differs=_corpus_differs(expected),
         repair="bring the old corpus back, or train again into another --out",
     )  # fmt: skip
-    for corpus in (each for each in (*corpora, *equal) if each.digest == stated["fingerprint"]):
+    for corpus in (each for each in (*corpora, *equal) if is_corpus(each, expected)):
         for name in ("tokenizer.json", "tokenizer_config.json"):
             own, theirs = (each.hash_of(f"tokenizer/{name}") for each in (run, corpus))
             if own is not None and own != theirs:
@@ -110,6 +126,12 @@ def _run(run: Directory, neighbours: Neighbours, findings: Findings) -> None:
                     f"{corpus.path / 'tokenizer' / name}"
                 )
     _first_weights(run, findings)
+    for stored in run.facts.get("row_orders", {}).values():
+        compare(
+            run, str(stored["path"]), neighbours.at(str(stored["path"]), "row-order"), findings,
+            what="row_order", differs=_identity_differs(str(stored["fingerprint"])),
+            repair="bring the old order back, or train again into another --out",
+        )  # fmt: skip
     start = run.facts.get("start")
     if start:
         kind = "checkpoint" if start["format"] == "checkpoint" else "export"

@@ -78,6 +78,14 @@ class Neighbours:
         return closest[0] if len(closest) == 1 else None
 
 
+def is_corpus(found: Directory, fingerprint: str) -> bool:
+    """Whether a run or a record that names a fingerprint means this corpus.
+
+    Older ones name the digest of its manifest, which identifies more than what it holds.
+    """
+    return fingerprint in (found.identity, found.digest)
+
+
 def weights_of(export: Directory) -> str:
     """The fingerprint of an export's weights, by the hashes that its manifest lists."""
     names = sorted(name for name in export.files if "/" not in name)

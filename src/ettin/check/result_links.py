@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ettin.check.findings import Findings
-from ettin.check.neighbours import Neighbours, weights_of
+from ettin.check.neighbours import Neighbours, is_corpus, weights_of
 from ettin.records import Record, read_records
 
 
@@ -75,18 +75,17 @@ def _check_corpora(
         given = _data_of(record)
         if not isinstance(stated, str) or given is None:
             continue
-        digests = {each.path: each.digest for each in neighbours.at(given, "corpus")}
-        if not digests:
+        corpora = neighbours.at(given, "corpus")
+        if not corpora:
             findings.note(
                 f"{out}: the corpus {given}, which tasks were made out of, is not here (any more); "
                 "this link is not checked"
             )
-        elif stated not in digests.values():
-            path, now = next(iter(digests.items()))
+        elif not any(is_corpus(each, stated) for each in corpora):
             findings.problem(
-                f"{out}: {record.task} of {record.model} was measured on a corpus with the digest "
-                f"{stated}, but {path} has {now} now; evaluate again with the same `ettin "
-                "evaluate` command"
+                f"{out}: {record.task} of {record.model} was measured on a corpus with the "
+                f"fingerprint {stated}, but {corpora[0].path} has {corpora[0].identity} now; "
+                "evaluate again with the same `ettin evaluate` command"
             )
 
 

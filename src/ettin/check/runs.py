@@ -58,9 +58,11 @@ def _check_beginning(run: Directory) -> Iterator[str]:
     if not path.is_file():
         return
     began = files.read_json(path)
-    for name in ("corpus", "order", "parameters", "initial_weights_hash", "start"):
-        # Runs from before there were cross runs state no start.
-        found, stated = began.get(name), run.facts.get(name)
+    for name in (
+        "corpus", "order", "row_orders", "parameters", "initial_weights_hash", "start",
+    ):  # fmt: skip
+        # Runs from before there were cross runs state no start, nor stored orders.
+        found, stated = began.get(name) or None, run.facts.get(name) or None
         if found != stated:
             yield f"{path}: {name} is {found!r}, the manifest says {stated!r}"
     sample = run.path / "sample.json"

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ettin import files
 from ettin.check.formats import Tensor, read_tensor, safetensors_header
 from ettin.files import Json
+from ettin.identity import fingerprint_arrays
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -112,8 +112,8 @@ def weights_by_our_names(directory: Path) -> Arrays:
 
 
 def fingerprint_of(directory: Path) -> str:
-    """What runs call `weights` and `initial_weights_hash`: see `files.fingerprint_arrays`."""
-    return files.fingerprint_arrays(dict(weights_by_our_names(directory)))
+    """What runs call `weights` and `initial_weights_hash`: see `fingerprint_arrays`."""
+    return fingerprint_arrays(dict(weights_by_our_names(directory)))
 
 
 def first_difference(export: Path, source: Path, *, dtype: str) -> str | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ettin.arguments import lengths, one_of, share
+from ettin.arguments import lengths, one_of, part_of, share
 from ettin.commands.options import AsJson, Exclude, Out, Text, TextColumn, command_line, group, say
 from ettin.console import human
 from ettin.errors import InputError
@@ -78,15 +78,38 @@ def prepare(
     packing: Annotated[
         str, typer.Option(help="chunks: fill rows; none: one chunk a row.")
     ] = "chunks",
+    chunk_rule: Annotated[
+        str, typer.Option(help="ours: keep every token; published: skip or fill short rests.")
+    ] = "ours",
+    minimum_chunk: Annotated[
+        int | None, typer.Option(help="published: fill rests shorter than this (512).")
+    ] = None,
+    skip_below: Annotated[
+        int | None, typer.Option(help="published: skip rests shorter than this (32; long: 128).")
+    ] = None,
     held_out: Annotated[str, typer.Option(help="Share kept for validation.")] = "1 %",
+    decontaminate: Annotated[
+        list[Path],
+        typer.Option(help="Evaluation data: documents that share text with it are dropped."),
+    ] = [],  # noqa: B006
     text_column: TextColumn = "text",
     id_column: Annotated[str | None, typer.Option(help="Column that holds document ids.")] = None,
     on_error: Annotated[str, typer.Option(help="Broken input: skip and count, or fail.")] = "skip",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that tokenise; one a core unless given.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="I/N: the share of one of N tasks; the last one merges.")
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="auto, tokenizers, or gigatoken (ettin[fast]): equal ids.")
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Turn text into a corpus: tokens, rows and a held-out part."""
     from ettin.data import prepare as stage
     from ettin.data.mds_source import mds_sources
+    from ettin.data.preparation.workers import available_cores
     from ettin.data.sources import named_sources
 
     if mds is not None and (text or source):
@@ -99,10 +122,17 @@ def prepare(
         out=out,
         context_lengths=lengths(context_length),
         packing=one_of("--packing", packing, ("chunks", "none")),
+        chunk_rule=one_of("--chunk-rule", chunk_rule, ("ours", "published")),
+        minimum_chunk=minimum_chunk,
+        skip_below=skip_below,
         held_out=share("--held-out", held_out),
+        decontaminate=decontaminate,
         text_column=text_column,
         id_column=id_column,
         on_error=one_of("--on-error", on_error, ("skip", "fail")),
+        workers=available_cores() if workers is None else workers,
+        encoder=one_of("--encoder", encoder, ("auto", "tokenizers", "gigatoken")),
+        task=None if task is None else part_of("--task", task),
         command=command_line(),
     )
     skipped = sum(summary.skipped.values())
@@ -117,7 +147,18 @@ def prepare(
         "fill": {str(length): fill for length, fill in summary.fill.items()},
         "bytes_per_token": summary.fertility.bytes_per_token,
         "tokens_per_word": summary.fertility.tokens_per_word,
+        "parts_left": summary.parts_left,
     }
+    if summary.parts_left:
+        say(
+            as_json,
+            facts,
+            f"task {task} is done: {summary.documents:,} documents, {human(summary.tokens)} "
+            f"tokens; {summary.parts_left:,} parts of other tasks are missing\n"
+            f"next: the other tasks; whichever ends last makes {out}. If none did, the same "
+            "command without --task goes on",
+        )
+        return
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in summary.skipped.items())
     say(
         as_json,

@@ -10,7 +10,9 @@ import typer
 
 Out = Annotated[Path, typer.Option("--out", help="The directory to write.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Text = Annotated[list[Path], typer.Option("--text", help="Files and folders of text.")]
+Text = Annotated[
+    list[str], typer.Option("--text", help="Files, folders, quoted patterns or URLs of text.")
+]
 Exclude = Annotated[
     list[str],
     typer.Option("--exclude", help="Names or patterns of files and folders to leave out."),

@@ -1,13 +1,17 @@
-"""What a run had seen: `order show`, `order find`, `order verify`, `order export`."""
+"""What a run had seen: `order show`, `order find`, `order verify`, `order export`.
+
+And what one is going to see, where that is not computed: `order store`.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ettin.arguments import one_of
 from ettin.commands.options import AsJson, Out, command_line, group, say
 from ettin.console import human
-from ettin.errors import ProblemsFound
+from ettin.errors import InputError, ProblemsFound
 
 if TYPE_CHECKING:
     from ettin.data.seen.find import Found
@@ -15,7 +19,9 @@ if TYPE_CHECKING:
     from ettin.data.seen.verify import Verification, Verified
 
 app = group()
-order_app = group("What a run had seen: rows, documents, sources; computed, and proved.")
+order_app = group(
+    "What a run had seen: rows, documents, sources; computed, and proved. And orders to be stored."
+)
 app.add_typer(order_app, name="order")
 
 Run = Annotated[Path, typer.Argument(help="A run, finished or not.")]
@@ -104,6 +110,70 @@ def export(run: Run, out: Out, corpus: CorpusOption = None, as_json: AsJson = Fa
         f"a file for each of {len(exported.facts['checkpoints'])} checkpoints\n"
         f"next: ettin check {out}",
     )
+
+
+@order_app.command(
+    epilog="Example: ettin order store my-corpus --index ettin-decay-data/train --out my-order"
+)
+def store(
+    corpus: Annotated[
+        Path, typer.Argument(help="A corpus of one document a row: prepared with --packing none.")
+    ],
+    out: Out,
+    context_length: Annotated[
+        int | None, typer.Option(min=8, help="Of its rows; needed where it has several.")
+    ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            help="published: numpy's permutation by PCG64DXSM(seed + epoch); files: documents as "
+            "they stand."
+        ),
+    ] = "published",
+    seed: Annotated[int, typer.Option(min=0, help="Of the first epoch.")] = 21,
+    epochs: Annotated[int, typer.Option(min=1, help="How many to store.")] = 1,
+    index: Annotated[
+        Path | None,
+        typer.Option(help="Folder whose merged MDS index numbers the samples; the corpus does."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store the order of a corpus's rows, for the key `row_order` of a recipe."""
+    from ettin.data.corpus import Corpus
+    from ettin.data.order_writing import write_order
+
+    opened = Corpus.open(corpus)
+    manifest = write_order(
+        opened,
+        out,
+        context_length=_only_length(opened.facts["context_lengths"], context_length),
+        order=one_of("--order", order, ("published", "files")),
+        seed=seed,
+        epochs=epochs,
+        index=index,
+        command=command_line(),
+    )
+    facts = manifest["facts"]
+    say(
+        as_json,
+        {"row_order": str(out.absolute()), **facts},
+        f"order in {out.absolute()}: {facts['rows']:,} rows of {facts['samples']:,} samples, "
+        f"{facts['epochs']:,} epochs\n"
+        f"next: ettin train RECIPE.yaml --corpus {corpus} --out RUN "
+        f"phases.pretraining.row_order={out}",
+    )
+
+
+def _only_length(there: list[int], given: int | None) -> int:
+    """The context length that was asked for, or the only one there is.
+
+    Raises:
+        InputError: there are several to choose from.
+    """
+    if given is None and len(there) > 1:
+        listed = ", ".join(map(str, there))
+        raise InputError(f"the corpus has rows of {listed} tokens; choose with --context-length")
+    return given or there[0]
 
 
 def _describe_interval(shown: "Shown") -> str:

@@ -79,15 +79,27 @@ def train(
 
 @app.command(epilog="Example: ettin export runs/encoder@step400 --out exports/encoder")
 def export(
-    where: Annotated[str, typer.Argument(help="RUN, RUN@TAG, a checkpoint, or a model directory.")],
+    where: Annotated[
+        str, typer.Argument(help="RUN, RUN@TAG, a checkpoint, a model directory; or a corpus.")
+    ],
     out: Out,
     objective: Annotated[
         str | None, typer.Option(help="For model directories: the objective to convert to.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    mds: Annotated[bool, typer.Option("--mds", help="Write a corpus as MDS shards.")] = False,
+    context_length: Annotated[
+        int | None, typer.Option(help="With --mds: a sample a chunk, not a document.")
+    ] = None,
+    compression: Annotated[str | None, typer.Option(help="With --mds: such as zstd.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a Hugging Face directory that stock transformers loads, with a proof of parity."""
+    if mds:
+        _export_mds(where, out, context_length, compression, as_json=as_json)
+        return
+    if context_length is not None or compression is not None:
+        raise InputError("--context-length and --compression go with --mds")
     sleep_while_waiting()
     from ettin.export import export as stage
 
@@ -98,6 +110,31 @@ def export(
         {"export": str(summary.export), "parity": summary.parity},
         f"export in {summary.export}: logits differ by at most {summary.parity:.1e}\n"
         f"next: ettin evaluate {out} --tasks quick --data CORPUS --out RESULTS",
+    )
+
+
+def _export_mds(
+    where: str, out: Path, context_length: int | None, compression: str | None, *, as_json: bool
+) -> None:
+    from ettin.data.corpus import Corpus
+    from ettin.data.mds_export import write_mds
+
+    manifest = write_mds(
+        Corpus.open(Path(where)),
+        out,
+        context_length=context_length,
+        compression=compression,
+        command=command_line(),
+    )
+    splits = manifest["facts"]
+    samples, tokens = (
+        sum(source[what] for sources in splits.values() for source in sources.values())
+        for what in ("samples", "tokens")
+    )
+    say(
+        as_json,
+        {"export": str(out.absolute()), "samples": samples, "tokens": tokens},
+        f"MDS in {out.absolute()}: {samples:,} samples, {human(tokens)} tokens",
     )
 
 

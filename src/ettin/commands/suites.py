@@ -34,10 +34,9 @@ def plan(
     planned = make_plan(suite, out=out)
     if snakemake is not None:
         from ettin.suite.snakemake import write_snakefile
-        from ettin.suite.worker import cores, stated_threads
+        from ettin.suite.worker import threads_of_each
 
-        threads = stated_threads() or max(1, cores() // jobs)
-        write_snakefile(planned, snakemake, threads=threads)
+        write_snakefile(planned, snakemake, threads=threads_of_each(jobs))
     say(as_json, planned.facts, describe(planned))
 
 

@@ -1,7 +1,8 @@
 """Text in, training batches out.
 
     sources   documents out of files          prepare   sources → corpus, the stage
-    packing   documents → chunks → rows       corpus    the token store on disk
+    chunking  documents → chunks              packing   chunks → rows
+    corpus    the token store on disk
     order     step → row ids, and back        batches   row ids → tensors
     ledger    what each step saw, as sums      seen      what a run had seen: show, find, verify
 

@@ -7,22 +7,25 @@ step, so any step can be loaded first; a background thread loads ahead and holds
 
 import queue
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ettin.data.corpus import Corpus, RowTable
-from ettin.data.order import Order, Rows
-from ettin.random_bits import key, keys, name_key
+from ettin.data.corpus import Corpus, HeldTexts, RowTable
+from ettin.data.order import Rows
+from ettin.data.stored_order import AnyOrder
+from ettin.random_bits import STRIDE, key, name_key, scramble
 
 Loaded = TypeVar("Loaded")
 
 PREFETCHED_STEPS = 2
+BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,14 @@ class Stream:
         return len(self.tokens)
 
 
+class Joined(NamedTuple):
+    """The text of some rows; see `Stream`."""
+
+    tokens: Tensor
+    boundaries: Tensor
+    row_tokens: npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class RowReader:
     """Reads rows of one phase.
@@ -65,27 +76,112 @@ class RowReader:
 
     def stream(self, rows: Rows) -> Stream:
         """Join rows into one stream."""
-        tokens: list[npt.NDArray[np.int64]] = []
-        lengths: list[npt.NDArray[np.int64]] = []
-        position_keys: list[npt.NDArray[np.int64]] = []
-        for source, epoch, row in zip(*(column.tolist() for column in rows), strict=True):
-            row_tokens, row_lengths = self.tables[source].tokens(row)
-            tokens.append(row_tokens.astype(np.int64))
-            lengths.append(row_lengths)
-            row_key = key(
-                self.seed, name_key(self.phase), name_key(self.sources[source]), epoch, row
+        (stream,) = self.streams(rows, size=max(1, len(rows.row)))
+        return stream
+
+    def streams(self, rows: Rows, *, size: int) -> Iterator[Stream]:
+        """Join rows into streams of at most `size` rows each, in order."""
+        row_keys = self._row_keys(rows)
+        first = 0
+        for joined in self.joined(rows, size=size):
+            end = first + len(joined.row_tokens)
+            position_keys = _position_keys(row_keys[first:end], joined.row_tokens)
+            yield Stream(
+                joined.tokens, joined.boundaries, torch.from_numpy(position_keys), joined.row_tokens
             )
-            position_keys.append(keys(row_key, np.arange(len(row_tokens), dtype=np.int64)))
-        ends = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
-        return Stream(
-            torch.from_numpy(np.concatenate(tokens)),
-            torch.from_numpy(ends.astype(np.int32)),
-            torch.from_numpy(np.concatenate(position_keys)),
-            np.array([len(row) for row in tokens], dtype=np.int64),
+            first = end
+
+    def joined(self, rows: Rows, *, size: int) -> Iterator[Joined]:
+        """The same without random keys, for who asks for text alone.
+
+        Raises:
+            IndexError, ValueError: the corpus is damaged; `ettin check` says where.
+        """
+        # A block's chunks are found together, which costs little a row; more rows at once would
+        # only leave the caches.
+        for block in split_rows(rows, size * max(1, BLOCK_ROWS // size)):
+            yield from self._joined_block(block, size)
+
+    def _joined_block(self, rows: Rows, size: int) -> Iterator[Joined]:
+        held = self._texts(rows)
+        edges = _sums(held.lengths)
+        begins = _sums(held.counts)
+        row_tokens = np.diff(edges[begins])
+        small_edges = edges.astype(np.int32)
+        borders = [*begins[:-1:size].tolist(), len(held.texts)]
+        ends = held.ends.tolist()
+        stored = self.tables[0].documents.token_type
+        special = self.tables[0].special
+        bos, eos = (stored.type(token).tobytes() for token in (special.bos, special.eos))
+        # Bytes are joined and made integers once: assigning chunk by chunk costs twice as much.
+        parts: list[memoryview | bytes] = [b""] * (2 * len(ends))
+        parts[::2] = held.texts
+        parts[1::2] = [eos + bos if is_end else bos for is_end in ends]
+        for number, (begin, end) in enumerate(pairwise(borders)):
+            own = [bos, *parts[2 * begin : 2 * end]]
+            own[-1] = eos if ends[end - 1] else b""
+            tokens = np.frombuffer(b"".join(own), stored).astype(np.int64)
+            boundaries = small_edges[begin : end + 1] - small_edges[begin]
+            if boundaries[-1] != len(tokens):
+                raise ValueError("a shard holds less than its documents; run: ettin check CORPUS")
+            yield Joined(
+                torch.from_numpy(tokens),
+                torch.from_numpy(boundaries),
+                row_tokens[number * size : (number + 1) * size],
+            )
+
+    def _texts(self, rows: Rows) -> HeldTexts:
+        """What rows hold, in their order, whichever sources they are of."""
+        if len(self.tables) == 1:
+            return self.tables[0].texts(rows.row)
+        own = [np.flatnonzero(rows.source == source) for source in range(len(self.tables))]
+        held = [table.texts(rows.row[mine]) for table, mine in zip(self.tables, own, strict=True)]
+        counts = np.empty(len(rows.row), dtype=np.int64)
+        for mine, each in zip(own, held, strict=True):
+            counts[mine] = each.counts
+        row_of_chunk = [np.repeat(mine, counts[mine]) for mine in own]
+        places = np.argsort(np.concatenate(row_of_chunk), kind="stable")
+        texts = [text for each in held for text in each.texts]
+        return HeldTexts(
+            counts,
+            np.concatenate([each.lengths for each in held])[places],
+            [texts[place] for place in places.tolist()],
+            np.concatenate([each.ends for each in held])[places],
         )
 
+    def _row_keys(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """`key(seed, phase, source, epoch, row)` of each row; int64 [rows]."""
+        name = name_key(self.phase)
+        sources = [key(self.seed, name, name_key(source)) for source in self.sources]
+        first = np.array(sources, dtype=np.int64)[rows.source]
+        return _keys_of_each(_keys_of_each(first, rows.epoch), rows.row)
 
-def training_reader(corpus: Corpus, order: Order, *, phase: str, context_length: int) -> RowReader:
+
+def _sums(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """0, then the sum of the first, of the first two …; int64 [n + 1]."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(values)])
+
+
+def _keys_of_each(
+    streams: npt.NDArray[np.int64], parts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """`keys(stream, part)` for each pair."""
+    return scramble(parts + streams + STRIDE)
+
+
+def _position_keys(
+    row_keys: npt.NDArray[np.int64], row_tokens: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """`keys(row_key, 0 … n − 1)` of each row, one row after another; int64 [Σ row_tokens]."""
+    begins = np.cumsum(row_tokens) - row_tokens
+    counters = np.repeat(row_keys + STRIDE - begins, row_tokens)
+    counters += np.arange(len(counters), dtype=np.int64)
+    return scramble(counters)
+
+
+def training_reader(
+    corpus: Corpus, order: AnyOrder, *, phase: str, context_length: int
+) -> RowReader:
     """Reads the rows that an order names, with the random keys of a phase."""
     names = tuple(source.name for source in order.sources)
     tables = tuple(corpus.table(name, context_length) for name in names)

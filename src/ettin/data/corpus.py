@@ -13,7 +13,8 @@
 
 Arrow IPC files, as polars, duckdb and pandas read them. They are memory-mapped, each when it is
 first needed; nothing is copied but the rows asked for. Documents are numbered through the shards
-of their source. BOS and EOS are not stored: they follow from the chunk rule (see `packing`).
+of their source. BOS and EOS are not stored: every chunk begins with BOS, and one that reaches the
+end of its document has EOS (see `chunking`).
 """
 
 from bisect import bisect_right
@@ -27,9 +28,12 @@ import pyarrow
 from pyarrow import ipc
 
 from ettin import files
-from ettin.data.documents import Documents
-from ettin.data.packing import Chunks
+from ettin.data.chunking import ChunkRule, Chunks, cut_into_chunks
+from ettin.data.documents import BoolArray, Documents, integers
+from ettin.data.packing import id_hash
+from ettin.data.row_lookup import RowLookup
 from ettin.errors import InputError, nearest
+from ettin.identity import identity
 from ettin.tokenizer import SpecialIds
 
 Split = Literal["train", "held-out"]
@@ -48,12 +52,28 @@ class Chunk(NamedTuple):
     length: int
 
 
+class HeldTexts(NamedTuple):
+    """What some rows hold, chunk by chunk in their order.
+
+    Attributes:
+        counts: int64 [rows], chunks of each row.
+        lengths: int64 [chunks], tokens of each as a row holds it, BOS and EOS counted.
+        texts: [chunks] of tokens, their bytes as stored; views, without BOS and EOS.
+        ends: bool [chunks], whether EOS follows.
+    """
+
+    counts: Int64Array
+    lengths: Int64Array
+    texts: list[memoryview]
+    ends: BoolArray
+
+
 class Corpus:
     """A finished corpus, opened for reading.
 
     Attributes:
         path: its directory.
-        fingerprint: the digest of its manifest; identifies every byte of it.
+        fingerprint: its identity; the same for a copy, and for one made again of the same text.
         facts: what `prepare` found out; see there.
         source_names: in the order in which they were given.
         special: ids of bos, eos, pad and mask.
@@ -61,7 +81,7 @@ class Corpus:
 
     def __init__(self, path: Path, manifest: files.Json) -> None:
         self.path = path
-        self.fingerprint: str = manifest["digest"]
+        self.fingerprint = identity(path, manifest)
         self.facts: files.Json = manifest["facts"]
         self.source_names: tuple[str, ...] = tuple(self.facts["sources"])
         self.special = SpecialIds(**self.facts["tokenizer"]["special"])
@@ -92,6 +112,10 @@ class Corpus:
         """Ids that text can have, ascending; int64."""
         ranges = self.facts["tokenizer"]["ordinary_ranges"]
         return np.concatenate([np.arange(*each, dtype=np.int64) for each in ranges])
+
+    def chunk_rule(self, context_length: int) -> ChunkRule:
+        """How its documents are cut for rows of this length."""
+        return ChunkRule(**self.facts.get("chunk_rules", {}).get(str(context_length), {}))
 
     def source_facts(self, source: str) -> files.Json:
         """What the manifest says of one source.
@@ -140,7 +164,8 @@ class Corpus:
         """What is wrong with the structure, hashes aside (see `files.verify`); empty when sound.
 
         Checks that all ids are ordinary ones, and that the tables of each context length hold
-        every token of every document exactly once, in rows that are not too long.
+        every piece that its chunk rule makes of each document exactly once, in rows that are not
+        too long.
         """
         allowed = np.zeros(max(self.padded_vocab_size, 1 << 16), dtype=bool)
         allowed[self.ordinary_ids] = True
@@ -151,10 +176,10 @@ class Corpus:
             for length in self.facts["context_lengths"]:
                 tables = [self.table(source, length, split) for split in ("train", "held-out")]
                 found += [problem for table in tables for problem in table.problems()]
-                if not found and not _covers(tables, documents.token_counts):
+                if not found and not _covers(tables, documents, self.chunk_rule(length)):
                     found.append(
                         f"{self.path / source}: the rows for {length} do not hold every token "
-                        "exactly once"
+                        "that the chunk rule keeps exactly once"
                     )
         return found
 
@@ -167,11 +192,15 @@ class RowTable:
     ) -> None:
         self.documents = documents
         self.context_length = context_length
-        self._path, self._special = path, special
-        reader = ipc.open_file(pyarrow.memory_map(str(path)))
+        self.special = special
+        self._path = path
+        file = pyarrow.memory_map(str(path))
+        reader = ipc.open_file(file)
         self._batches = [reader.get_batch(n).column(0) for n in range(reader.num_record_batches)]
         self._first = [0, *np.cumsum([len(batch) for batch in self._batches]).tolist()]
         self._arrays: dict[int, tuple[Int32Array, Chunks]] = {}
+        file.seek(0)
+        self._lookup = RowLookup(file.read_buffer(), self._batches)
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -187,6 +216,22 @@ class RowTable:
         columns = (column[held].tolist() for column in chunks)
         return [Chunk(*each) for each in zip(*columns, strict=True)]
 
+    def texts(self, rows: Int64Array) -> HeldTexts:
+        """What many rows hold, in O(rows) whatever the size of the table.
+
+        Args:
+            rows: int64 [n], in any order.
+
+        Raises:
+            IndexError: there is no such row, or it names documents that are not there.
+            ValueError: the table is damaged: it names tokens that are not there.
+        """
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} of {self._path}")
+        counts, chunks = self._lookup.chunks(rows, longest=self.context_length)
+        texts, ends = self.documents.pieces(*chunks)
+        return HeldTexts(counts, chunks.length + 1 + ends, texts, ends)
+
     def tokens(self, row: int) -> tuple[Int32Array, Int32Array]:
         """A row's tokens and the lengths of its chunks.
 
@@ -201,11 +246,11 @@ class RowTable:
         for number, (document, start, length) in enumerate(chunks):
             text = self.documents.tokens(document)
             begin = filled
-            tokens[filled] = self._special.bos
+            tokens[filled] = self.special.bos
             tokens[filled + 1 : filled + 1 + length] = text[start : start + length]
             filled += 1 + length
             if start + length == len(text):
-                tokens[filled] = self._special.eos
+                tokens[filled] = self.special.eos
                 filled += 1
             lengths[number] = filled - begin
         return tokens[:filled], lengths
@@ -256,8 +301,8 @@ class RowTable:
     def _block(self, number: int) -> tuple[Int32Array, Chunks]:
         if number not in self._arrays:
             column = self._batches[number]
-            fields = [column.values.field(name).to_numpy() for name in Chunks._fields]
-            self._arrays[number] = (column.offsets.to_numpy(), Chunks(*fields))
+            fields = [integers(column.values.field(name)) for name in Chunks._fields]
+            self._arrays[number] = (integers(column.offsets), Chunks(*fields))
         return self._arrays[number]
 
 
@@ -266,12 +311,21 @@ def rows_path(folder: Path, context_length: int, split: Split) -> Path:
     return folder / f"{'rows' if split == 'train' else 'held-out'}-{context_length}.arrow"
 
 
-def _covers(tables: list[RowTable], token_counts: Int64Array) -> bool:
-    """Whether the chunks of tables, put in order, follow one another through all documents."""
+def _covers(tables: list[RowTable], documents: Documents, rule: ChunkRule) -> bool:
+    """Whether the chunks of tables, put in order, are those that a rule cuts documents into."""
     held = [table.all_chunks() for table in tables]
     chunks = Chunks(*(np.concatenate(column) for column in zip(*held, strict=True)))
     chunks = chunks.take(np.lexsort((chunks.start, chunks.document)))
-    before = np.cumsum(token_counts) - token_counts
-    begin = before[chunks.document] + chunks.start
-    ends = begin + chunks.length
-    return bool(begin[0] == 0 and (begin[1:] == ends[:-1]).all() and ends[-1] == token_counts.sum())
+    hashes = None
+    if rule.minimum_length:
+        shards = range(len(documents.shard_documents))
+        ids = (each for shard in shards for each in documents.ids(shard))
+        hashes = np.fromiter(map(id_hash, ids), np.uint64, len(documents))
+    expected = cut_into_chunks(
+        np.arange(len(documents)),
+        documents.token_counts,
+        context_length=tables[0].context_length,
+        rule=rule,
+        hashes=hashes,
+    )
+    return all(map(np.array_equal, chunks, expected))

@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pyarrow
 from pyarrow import ipc
 
+from ettin.data.chunking import OURS, ChunkRule, Chunks, HashArray
 from ettin.data.corpus import TOKENIZER, rows_path
 from ettin.data.documents import shard_name
-from ettin.data.packing import Chunks, Packing, RowBlock, plan_rows
+from ettin.data.packing import Packing, RowBlock, plan_rows
 from ettin.errors import InputError
 
 SHARD_TOKENS = 1 << 25
@@ -85,19 +86,27 @@ class SourceWriter:
         offsets = pyarrow.Array.from_buffers(
             pyarrow.int64(), len(self._offsets), [None, pyarrow.py_buffer(self._offsets)]
         )
-        batch = pyarrow.RecordBatch.from_arrays(
-            [
-                pyarrow.array(self._ids, pyarrow.large_string()),
-                pyarrow.array(self._origins, pyarrow.large_string()),
-                pyarrow.LargeListArray.from_arrays(offsets, values),
-            ],
-            names=["id", "origin", "tokens"],
-        )
+        tokens = pyarrow.LargeListArray.from_arrays(offsets, values)
+        origins = pyarrow.array(self._origins, pyarrow.large_string())
         path = self._folder / shard_name(len(self.shard_documents))
-        with pyarrow.OSFile(str(path), "wb") as file, ipc.new_file(file, batch.schema) as writer:
-            writer.write_batch(batch)
+        _write_columns(path, self._ids, origins, tokens)
         self.shard_documents.append(len(self._ids))
         self._start_shard()
+
+
+def rename_documents(shard: Path, target: Path, names: Mapping[int, str]) -> None:
+    """Write a token shard once more, with other ids for some of its documents.
+
+    Args:
+        shard: the file to read.
+        target: the file to write.
+        names: new ids by the number of the document in the shard.
+    """
+    batch = ipc.open_file(pyarrow.memory_map(str(shard))).get_batch(0)
+    ids = batch.column("id").to_pylist()
+    for number, name in names.items():
+        ids[number] = name
+    _write_columns(target, ids, batch.column("origin"), batch.column("tokens"))
 
 
 def write_rows(
@@ -108,6 +117,8 @@ def write_rows(
     context_length: int,
     packing: Packing,
     held_out: bool,
+    rule: ChunkRule = OURS,
+    hashes: HashArray | None = None,
 ) -> tuple[int, int]:
     """Plan and write one row table.
 
@@ -118,12 +129,17 @@ def write_rows(
         context_length: the longest row.
         packing: see `packing.plan_rows`.
         held_out: write the validation table instead of the training table.
+        rule: how documents are cut.
+        hashes: uint64 [n], of the documents' ids; see `packing.plan_rows`.
 
     Returns:
         The rows, and the tokens in them with BOS and EOS.
     """
     path = rows_path(folder, context_length, "held-out" if held_out else "train")
-    blocks = plan_rows(documents, document_tokens, context_length=context_length, packing=packing)
+    blocks = plan_rows(
+        documents, document_tokens, context_length=context_length, packing=packing, rule=rule,
+        hashes=hashes,
+    )  # fmt: skip
     return _write_blocks(path, blocks)
 
 
@@ -139,6 +155,15 @@ def check_source_names(names: Iterable[str]) -> None:
         if name.casefold() in seen:
             raise InputError(f"source name {name!r} is taken; every source needs its own")
         seen.add(name.casefold())
+
+
+def _write_columns(
+    path: Path, ids: list[str], origins: pyarrow.Array, tokens: pyarrow.Array
+) -> None:
+    columns = [pyarrow.array(ids, pyarrow.large_string()), origins, tokens]
+    batch = pyarrow.RecordBatch.from_arrays(columns, names=["id", "origin", "tokens"])
+    with pyarrow.OSFile(str(path), "wb") as file, ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
 
 
 def _write_blocks(path: Path, blocks: Iterable[RowBlock]) -> tuple[int, int]:

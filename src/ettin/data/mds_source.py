@@ -5,8 +5,9 @@
     data/train/arxiv/…                                           source `arxiv`
 
     for source in mds_sources(Path("data")):
-        for document in read_mds(source, tally=tally, rules=SampleRules(tokenizer)):
-            print(document.id, len(document.tokens))
+        for shard in list_shards(source, list_files([source]), reading):
+            for document in read_shard(shard, rules=SampleRules(tokenizer), reading=reading):
+                print(document.id, len(document.tokens))
 
 Samples come in the order of the paths of their shards, and in a shard in its own order, whichever
 index lists them: an index in the folder of the shards, or a merged one further up. Tokens are read
@@ -18,13 +19,14 @@ columns are left alone. See `tokenised` for what is done to the tokens.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ettin.data.mds_index import INDEX, SCALARS, DamagedShard, ShardFile, read_index
 from ettin.data.mds_shards import ArrayPlaces, MdsShard
-from ettin.data.sources import OnError, Source, list_files, make_unique
-from ettin.data.tally import Reading, SourceFile, Tally
+from ettin.data.sources import Source
+from ettin.data.tally import Reading, SourceFile
 from ettin.data.token_tables import holds_token_tables
 from ettin.data.tokenised import TOKEN_COLUMNS, SampleRules, Samples, TokenisedDocument
 from ettin.errors import InputError
@@ -78,73 +80,72 @@ def mds_sources(
     ]
 
 
-def read_mds(
-    source: Source,
-    *,
-    tally: Tally,
-    rules: SampleRules,
-    id_column: str | None = None,
-    on_error: OnError = "skip",
+class NamedShard(NamedTuple):
+    """A shard that is there.
+
+    Attributes:
+        name: the path of its raw file relative to the source's folder; its places begin by it.
+        described: what the index says of it.
+        file: what to read: the raw file, or the compressed one.
+    """
+
+    name: str
+    described: ShardFile
+    file: SourceFile
+
+
+def read_shard(
+    shard: NamedShard, *, rules: SampleRules, reading: Reading
 ) -> Iterator[TokenisedDocument]:
-    """All samples of a source as documents.
+    """All samples of a shard as documents; ids from a column may come twice.
+
+    Args:
+        shard: from `list_shards`.
+        rules: what is done to the tokens.
+        reading: the column of ids (None for `id` where there is one), what to do about damaged
+            shards and samples, and where to count.
+
+    Raises:
+        InputError: pickles, ids that the tokenizer does not have, a shard without the columns
+            asked for, or any defect if defects are to fail.
+    """
+    tally, before = reading.tally, reading.tally.bytes_read
+    name, described, file = shard
+    try:
+        opened = MdsShard(described, packed=file.path != described.raw.path)
+        blocks = _blocks(opened, name, rules, reading)
+    except DamagedShard as error:
+        reading.defect("damaged MDS shard", name, f"({error})")
+        return
+    names = _id_column(described, reading.id_column)
+    for first, samples in blocks:
+        count = len(samples.start)
+        ids = opened.contents(names, first, first + count) if names else [b""] * count
+        spans = zip(samples.start.tolist(), samples.end.tolist(), strict=True)
+        for number, (start, end) in enumerate(spans):
+            if end <= start:
+                continue
+            place = f"{name}:{first + number}"
+            known = reading.decode(ids[number], place)
+            if names and not known:
+                reading.note("no id (the place stands for it)", place)
+            tally.documents += 1
+            yield TokenisedDocument(known or place, samples.values[start:end], place)
+        tally.text_bytes += samples.text_bytes
+    tally.bytes_read = before + file.size
+
+
+def list_shards(source: Source, listed: list[SourceFile], reading: Reading) -> list[NamedShard]:
+    """The shards of a source that are there, in the order of their names.
 
     Args:
         source: from `mds_sources`.
-        tally: counts what is read and what is skipped, while it goes on.
-        rules: what is done to the tokens.
-        id_column: the column that holds ids; None for `id` where there is one.
-        on_error: `skip` counts damaged shards and samples; `fail` stops at the first.
+        listed: its files.
+        reading: what to do about shards that an index lists and that are missing.
 
     Raises:
-        InputError: pickles, names that lead out of a folder, ids that the tokenizer does not have,
-            a shard without the columns asked for, or any defect if `on_error` is `fail`.
+        InputError: an index that names what must not be read, or any defect if defects are to fail.
     """
-    reading = Reading("", id_column, on_error, tally)
-    seen: dict[int, int] = {}
-    listed = list_files([source], reading=reading)
-    for name, described, file in _shards(source, listed, reading):
-        before = tally.bytes_read
-        try:
-            shard = MdsShard(described, packed=file.path != described.raw.path)
-            blocks = _blocks(shard, name, rules, reading)
-        except DamagedShard as error:
-            reading.defect("damaged MDS shard", name, f"({error})")
-            continue
-        names = _id_column(described, id_column)
-        for first, samples in blocks:
-            count = len(samples.start)
-            ids = shard.contents(names, first, first + count) if names else [b""] * count
-            spans = zip(samples.start.tolist(), samples.end.tolist(), strict=True)
-            for number, (start, end) in enumerate(spans):
-                if end <= start:
-                    continue
-                place = f"{name}:{first + number}"
-                known = reading.decode(ids[number], place)
-                if names and not known:
-                    reading.note("no id (the place stands for it)", place)
-                known = known or place
-                if names:
-                    known = make_unique(known, place, seen, tally)
-                tally.documents += 1
-                yield TokenisedDocument(known, samples.values[start:end], place)
-            tally.text_bytes += samples.text_bytes
-        tally.bytes_read = before + file.size
-
-
-def shard_files(source: Source) -> list[tuple[str, ShardFile]]:
-    """The shards of a source in the order of its samples, with the names that its places begin by.
-
-    Raises:
-        InputError: an index that cannot be read, or names what must not be read.
-    """
-    reading = Reading("", None, "fail", Tally())
-    return [(name, shard) for name, shard, _ in _shards(source, list_files([source]), reading)]
-
-
-def _shards(
-    source: Source, listed: list[SourceFile], reading: Reading
-) -> list[tuple[str, ShardFile, SourceFile]]:
-    """Shards that are there, by the paths of their raw files relative to the source's folder."""
     top = source.paths[0]
     there = {file.path: file for file in listed}
     found: dict[str, tuple[ShardFile, SourceFile]] = {}
@@ -167,7 +168,7 @@ def _shards(
                 missing.setdefault(name, str(path))
     for name in sorted(missing.keys() - found.keys()):
         reading.defect("missing MDS shard", name, f"(listed by {missing[name]})")
-    return [(name, *found[name]) for name in sorted(found)]
+    return [NamedShard(name, *found[name]) for name in sorted(found)]
 
 
 def _blocks(

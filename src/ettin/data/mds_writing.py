@@ -4,17 +4,14 @@
     with MdsWriter(Path("train/books"), columns) as writer:
         writer.write({"id": "poe/raven.txt", "input_ids": tokens})
 
-    write_mds(Corpus.open(Path("corpus")), Path("corpus-mds"))
-
 Raw shards and indexes are those of its own writer byte for byte (see `mds_shards` for the layout).
 Compressed shards hold the same bytes; how small they become depends on the library that packs them.
 No pickle is ever written.
 """
 
 import json
-from collections.abc import Iterator
 from operator import index
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ettin import files
-from ettin.data.corpus import Corpus
 from ettin.data.mds_index import (
     ARRAY,
     INDEX,
@@ -33,7 +29,6 @@ from ettin.data.mds_index import (
     size_of,
 )
 from ettin.data.mds_shards import digest
-from ettin.data.packing import RESERVED_TOKENS
 from ettin.errors import InputError
 
 if TYPE_CHECKING:
@@ -184,101 +179,6 @@ def write_index(folder: Path, shards: list[dict[str, Any]]) -> None:
     """
     text = json.dumps({"version": VERSION, "shards": shards}, sort_keys=True)
     files.write_atomic(folder / INDEX, text)
-
-
-def write_mds(
-    corpus: Corpus,
-    out: Path,
-    *,
-    context_length: int | None = None,
-    compression: str | None = None,
-    hashes: tuple[str, ...] = (),
-    shard_bytes: int = SHARD_BYTES,
-    command: list[str] | None = None,
-) -> files.Json:
-    """Write a corpus as MDS, laid out as the published data are.
-
-        out/train/index.json                      all shards, as MosaicML's trainers ask for
-        out/train/<source>/index.json             the shards of one source
-        out/train/<source>/shard.00000.mds        id: str, input_ids: ndarray:uint32
-        out/validation/…                          the same of the held-out documents
-        out/manifest.json                         kind `mds`
-
-    A sample is a document, BOS + its tokens + EOS, under the document's id; with a context length
-    it is a chunk by our chunk rule, under `<id>@<first token>`, EOS closing the last one alone.
-    Readers that cut samples at their length lose nothing only in the second form.
-
-    Args:
-        corpus: what to write.
-        out: a new folder.
-        context_length: the longest sample in tokens; None for whole documents.
-        compression: see `MdsWriter`.
-        hashes: see `MdsWriter`.
-        shard_bytes: see `MdsWriter`.
-        command: the command line, for the manifest.
-
-    Returns:
-        The manifest: facts hold samples and tokens (BOS and EOS counted) by split and source.
-
-    Raises:
-        InputError: `out` holds something, or a setting is wrong.
-        NoSpaceError: the disk is full.
-    """
-    if context_length is not None and context_length <= RESERVED_TOKENS:
-        raise InputError(f"samples of {context_length} tokens leave no room for text")
-    columns = {"id": "str", "input_ids": f"{ARRAY}:uint32"}
-    facts: files.Json = {}
-    with files.staging(out) as partial:
-        for folder, held_out in (("train", False), ("validation", True)):
-            merged: list[dict[str, Any]] = []
-            facts[folder] = {}
-            for source in corpus.source_names:
-                samples = tokens = 0
-                with MdsWriter(
-                    partial / folder / source, columns, compression=compression,
-                    hashes=hashes, shard_bytes=shard_bytes,
-                ) as writer:  # fmt: skip
-                    for name, ids in _samples(corpus, source, held_out, context_length):
-                        writer.write({"id": name, "input_ids": ids})
-                        samples, tokens = samples + 1, tokens + len(ids)
-                merged += [_below(source, shard) for shard in writer.shards]
-                facts[folder][source] = {"samples": samples, "tokens": tokens}
-            write_index(partial / folder, merged)
-        return files.write_manifest(
-            partial, "mds", command=command or [], facts=facts,
-            made_from={"corpus": corpus.fingerprint, "context_length": context_length},
-        )  # fmt: skip
-
-
-def _samples(
-    corpus: Corpus,
-    source: str,
-    held_out: bool,  # noqa: FBT001 - a part of the corpus, not a switch
-    context_length: int | None,
-) -> Iterator[tuple[str, npt.NDArray[np.uint32]]]:
-    """Names and tokens of the samples of one part of a source, in the order of its documents."""
-    documents = corpus.documents(source)
-    any_length = corpus.facts["context_lengths"][0]
-    table = corpus.table(source, any_length, "held-out" if held_out else "train")
-    bos, eos = corpus.special.bos, corpus.special.eos
-    for document in np.unique(table.all_chunks().document).tolist():
-        text = documents.tokens(document)
-        piece = len(text) if context_length is None else context_length - RESERVED_TOKENS
-        name = documents.id(document)
-        for start in range(0, len(text), piece):
-            end = [eos] if start + piece >= len(text) else []
-            ids = np.concatenate([[bos], text[start : start + piece], end]).astype(np.uint32)
-            yield name if context_length is None else f"{name}@{start}", ids
-
-
-def _below(folder: str, shard: dict[str, Any]) -> dict[str, Any]:
-    """What an index one folder higher says of a shard."""
-    moved = dict(shard)
-    for key in ("raw_data", "zip_data"):
-        if shard[key]:
-            name = str(PurePosixPath(folder, shard[key]["basename"]))
-            moved[key] = {**shard[key], "basename": name}
-    return moved
 
 
 def _encode(name: str, encoding: str, value: Any) -> bytes:

@@ -4,9 +4,15 @@ Position g counts rows from the start of a phase. Three pure functions lead from
 
     g  → g'         inside windows of 4,096 positions, shuffled, so that the regular pattern of a
                     mixture never lines up with batches or ranks (not needed for one source)
-    g' → source, k  nested exact proportions: after n positions every source has had its share of
-                    n to within one row for each level of nesting
+    g' → source, k  nested exact proportions: after n positions the source that stands i-th, from 0,
+                    has had more than its share of n less a row, and at most its share plus i rows
     k  → epoch, row a keyed permutation of the source's rows, another one in every epoch
+
+A source takes ⌊r · w / t⌋ of the r positions that those before it left, w being its weight and t
+that of all from it on; each rounding down leaves less than one row to those that follow. A window
+holds its own positions and no others, so the bound stands at the border of every window; where
+weights are the rows of a phase, windows end with it, and every source has had its rows exactly
+(from 2³¹ rows on, where weights are rounded, to within a few).
 
 All three are bijections computed in closed form, so a step in the middle of a run of 10¹² rows
 costs what the first step costs, and "when was this row trained on?" is the inverse.
@@ -65,11 +71,19 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Order:
-    """The training order of one phase: a pure function of a seed, a phase name and the sources."""
+    """The training order of one phase: a pure function of a seed, a phase name and the sources.
+
+    Attributes:
+        seed: the recipe's.
+        phase: keys the order, so that phases differ.
+        sources: what it draws from.
+        pass_rows: positions after which windows begin anew; the rows of all sources unless given.
+    """
 
     seed: int
     phase: str
     sources: tuple[Source, ...]
+    pass_rows: int | None = None
 
     def __post_init__(self) -> None:
         for source in self.sources:
@@ -82,7 +96,8 @@ class Order:
     def fingerprint(self) -> str:
         """Identifies the order: equal fingerprints give equal rows at every position."""
         sources = [list(source) for source in self.sources]
-        return fingerprint([ORDER_VERSION, self.seed, self.phase, sources])
+        passes = [] if self.pass_rows is None else [self.pass_rows]
+        return fingerprint([ORDER_VERSION, self.seed, self.phase, sources, *passes])
 
     def rows(self, start: int, count: int) -> Rows:
         """The rows at positions start … start + count − 1, in O(count) time and memory.
@@ -102,32 +117,36 @@ class Order:
             rows[mine] = permute(rows_in_epoch, np.full_like(streams, source.rows), streams)
         return Rows(index, epochs, rows)
 
-    def positions(self, source: str, row: int, *, epochs: int) -> list[int]:
-        """Where a row stands in the order in the first `epochs` epochs of its source.
+    def positions(self, source: str, rows: Int64Array, *, epochs: int) -> Int64Array:
+        """Where rows stand in the order in the first `epochs` epochs of their source.
+
+        Args:
+            source: its name.
+            rows: int64 [n], rows of it.
+            epochs: how many.
+
+        Returns:
+            int64 [n, epochs].
 
         Raises:
             InputError: the order has no such source, or the source no such row.
         """
-        names = [each.name for each in self.sources]
-        if source not in names:
-            raise InputError(f"there is no source {source!r}; {nearest(source, names)}")
-        number = names.index(source)
-        rows = self.sources[number].rows
-        if not 0 <= row < rows:
-            raise InputError(f"source {source} has rows 0 to {rows - 1}, not {row}")
-        which = np.arange(epochs, dtype=np.int64)
+        number = number_of(self.sources, source)
+        refuse_other_rows(self.sources[number], rows)
+        size = self.sources[number].rows
+        which = np.repeat(np.arange(epochs, dtype=np.int64), len(rows))
         streams = keys(self._source_key(self.sources[number]), which)
-        size = np.full_like(which, rows)
-        draws = which * rows + permute(np.full_like(which, row), size, streams, invert=True)
-        mixed = np.array([self._mixture_position(number, int(draw)) for draw in draws], np.int64)
-        return [int(each) for each in self._shuffle_windows(mixed, invert=True)]
+        inside = permute(np.tile(rows, epochs), np.full_like(which, size), streams, invert=True)
+        draws = (which * size + inside).tolist()
+        mixed = np.array([self._mixture_position(number, draw) for draw in draws], np.int64)
+        found = self._shuffle_windows(mixed, invert=True)
+        return found.reshape(epochs, len(rows)).T
 
     def epochs_until(self, source: str, count: int) -> int:
         """How many epochs of a source the first `count` positions touch, the last one in part."""
-        number = [each.name for each in self.sources].index(source)
-        cycle = sum(each.rows for each in self.sources)
+        number = number_of(self.sources, source)
         # A window may draw from positions beyond `count`, but never from beyond its own end.
-        end = count + min(WINDOW_ROWS, cycle) - 1
+        end = count + min(WINDOW_ROWS, self._pass) - 1
         seen = self._drawn(number, end)
         return -(-seen // self.sources[number].rows)
 
@@ -136,13 +155,16 @@ class Order:
 
     # --- windows
 
+    @cached_property
+    def _pass(self) -> int:
+        return self.pass_rows or sum(source.rows for source in self.sources)
+
     def _shuffle_windows(self, positions: Int64Array, *, invert: bool = False) -> Int64Array:
         """Permute positions inside windows that restart with every pass over all rows."""
         if len(self.sources) == 1:
             return positions
-        cycle = sum(source.rows for source in self.sources)
-        first = positions - positions % cycle % WINDOW_ROWS
-        size = np.minimum(WINDOW_ROWS, cycle - first % cycle)
+        first = positions - positions % self._pass % WINDOW_ROWS
+        size = np.minimum(WINDOW_ROWS, self._pass - first % self._pass)
         stream = key(self.seed, USE_WINDOW, name_key(self.phase))
         return first + permute(positions - first, size, keys(stream, first), invert=invert)
 
@@ -194,7 +216,14 @@ class Order:
         raise AssertionError(number)
 
 
-def make_order(*, seed: int, phase: str, rows: dict[str, int], mixture: dict[str, int]) -> Order:
+def make_order(
+    *,
+    seed: int,
+    phase: str,
+    rows: dict[str, int],
+    mixture: dict[str, int],
+    pass_rows: int | None = None,
+) -> Order:
     """The order over the sources of a corpus.
 
     Args:
@@ -202,6 +231,7 @@ def make_order(*, seed: int, phase: str, rows: dict[str, int], mixture: dict[str
         phase: its name; every phase has an order of its own.
         rows: rows of each source of the corpus.
         mixture: integer weights by source; empty means in proportion to rows.
+        pass_rows: of the phase, where weights are rows of it and it is to end exactly.
 
     Raises:
         InputError: the mixture names a source that the corpus lacks.
@@ -210,7 +240,31 @@ def make_order(*, seed: int, phase: str, rows: dict[str, int], mixture: dict[str
         if name not in rows:
             raise InputError(f"mixture: the corpus has no source {name!r}; {nearest(name, rows)}")
     weights = mixture or rows
-    return Order(seed, phase, tuple(Source(name, rows[name], weights[name]) for name in weights))
+    sources = tuple(Source(name, rows[name], weights[name]) for name in weights)
+    return Order(seed, phase, sources, pass_rows)
+
+
+def number_of(sources: tuple[Source, ...], name: str) -> int:
+    """The place of a source in an order.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    names = [source.name for source in sources]
+    if name not in names:
+        raise InputError(f"there is no source {name!r}; {nearest(name, names)}")
+    return names.index(name)
+
+
+def refuse_other_rows(source: Source, rows: Int64Array) -> None:
+    """Refuse numbers that no row of a source has.
+
+    Raises:
+        InputError: there are such.
+    """
+    beyond = rows[(rows < 0) | (rows >= source.rows)]
+    if len(beyond):
+        raise InputError(f"source {source.name} has rows 0 to {source.rows - 1}, not {beyond[0]}")
 
 
 def permute(

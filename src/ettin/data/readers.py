@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from ettin.data.tally import Document, Reading, SourceFile
+from ettin.data.remote_files import RemoteFile
+from ettin.data.tally import WHOLE, Document, Reading, SourceFile, Span
 
 if TYPE_CHECKING:
     import pyarrow
@@ -27,21 +28,26 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _ENDLESS = (1 << 31) - 1  # a C long is the most that csv accepts, and 32 bits on Windows
 _PARQUET_ROWS = 64
 
-_Reader = Callable[[IO[bytes], SourceFile, Reading], Iterator[Document]]
+_Reader = Callable[[IO[bytes], SourceFile, Reading, Span], Iterator[Document]]
 
 
-def read_file(file: SourceFile, reading: Reading) -> Iterator[Document]:
+def read_file(file: SourceFile, reading: Reading, span: Span = WHOLE) -> Iterator[Document]:
     """The documents of one file; what is skipped goes to the tally of `reading`.
+
+    Args:
+        file: what to read.
+        reading: how.
+        span: the stretch to read, of a file that `can_be_cut`.
 
     Raises:
         InputError: a table lacks a column, or there is a defect and defects are to fail.
     """
-    endings = PurePosixPath(file.path.name.lower()).suffixes[-2:]
+    endings = PurePosixPath(file.name.lower()).suffixes[-2:]
     packed = endings.pop() if endings and endings[-1] in (".gz", ".zst") else ""
     read = _READERS.get(endings[-1] if endings else "", _read_text)
     before = reading.tally.bytes_read
     try:
-        raw = file.path.open("rb")
+        raw = file.open()
     except OSError as error:
         reading.defect("unreadable file", file.relative, f"({error.strerror})")
         return
@@ -50,10 +56,13 @@ def read_file(file: SourceFile, reading: Reading) -> Iterator[Document]:
             stream = _decompressed(raw, packed)
             problem = _not_text(stream.peek(_HEAD_BYTES)) if read is not _read_parquet else ""
             if problem:
-                reading.defect(problem, file.relative)
+                if not span.begin:  # told once, not for each stretch
+                    reading.defect(problem, file.relative)
                 return
-            for document in read(stream, file, reading):
-                reading.tally.bytes_read = before + min(raw.tell(), file.size)
+            for document in read(stream, file, reading, span):
+                if read is not _read_parquet:  # whose readers jump to and fro
+                    done = max(0, raw.tell() - span.begin)
+                    reading.tally.bytes_read = before + min(done, file.size)
                 yield document
         except (EOFError, zlib.error, OSError) as error:
             reason = f"damaged {packed[1:]} compression" if packed else "unreadable file"
@@ -80,16 +89,22 @@ def _not_text(head: bytes) -> str:
     return "not UTF-8 text" if invalid > _MAX_INVALID_SHARE * len(head) else ""
 
 
-def _read_text(stream: IO[bytes], file: SourceFile, reading: Reading) -> Iterator[Document]:
+def _read_text(
+    stream: IO[bytes], file: SourceFile, reading: Reading, _: Span
+) -> Iterator[Document]:
     # The bytes are gone before the text is handed on: one copy of a long text is enough.
     text = reading.decode(stream.read(), file.relative).removeprefix(_BYTE_ORDER_MARK)
     yield Document(file.relative, text, file.relative)
 
 
-def _read_lines(stream: IO[bytes], file: SourceFile, reading: Reading) -> Iterator[Document]:
-    number = 0
+def _read_lines(
+    stream: IO[bytes], file: SourceFile, reading: Reading, span: Span
+) -> Iterator[Document]:
+    number = span.first
+    if span.begin:
+        stream.seek(span.begin)
     # One copy of a long record at a time: a `for` would keep the bytes while the text is used.
-    while line := stream.readline():
+    while (span.end is None or stream.tell() < span.end) and (line := stream.readline()):
         number += 1
         place = f"{file.relative}:{number}"
         text = reading.decode(line, place)
@@ -159,25 +174,28 @@ def _read_table(
         reading.empty("empty text", file.relative)
 
 
-def _read_csv(stream: IO[bytes], file: SourceFile, reading: Reading) -> Iterator[Document]:
+def _read_csv(stream: IO[bytes], file: SourceFile, reading: Reading, _: Span) -> Iterator[Document]:
     yield from _read_table(stream, file, reading, tabs=False)
 
 
-def _read_tsv(stream: IO[bytes], file: SourceFile, reading: Reading) -> Iterator[Document]:
+def _read_tsv(stream: IO[bytes], file: SourceFile, reading: Reading, _: Span) -> Iterator[Document]:
     yield from _read_table(stream, file, reading, tabs=True)
 
 
-def _read_parquet(stream: IO[bytes], file: SourceFile, reading: Reading) -> Iterator[Document]:
+def _read_parquet(
+    stream: IO[bytes], file: SourceFile, reading: Reading, span: Span
+) -> Iterator[Document]:
     import pyarrow
     from pyarrow import parquet
 
-    packed = not isinstance(getattr(stream, "raw", None), io.FileIO)
+    packed = not isinstance(getattr(stream, "raw", None), io.FileIO | RemoteFile)
     columns = [name for name in (reading.text_column, reading.id_column) if name]
-    number = 0
+    number = span.first
     try:
         table = parquet.ParquetFile(io.BytesIO(stream.read()) if packed else stream)
         reading.require_columns(table.schema_arrow.names, file.relative)
-        for batch in table.iter_batches(_PARQUET_ROWS, columns=columns):
+        groups = list(range(table.num_row_groups))[span.begin : span.end]
+        for batch in table.iter_batches(_PARQUET_ROWS, row_groups=groups, columns=columns):
             # As bytes: Arrow does not promise that strings in a file are valid UTF-8.
             texts = _as_bytes(batch.column(reading.text_column))
             names = batch.column(reading.id_column) if reading.id_column else None

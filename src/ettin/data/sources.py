@@ -4,6 +4,10 @@
     for document in read_documents(Source("books", (Path("books"),)), tally=tally):
         print(document.id, len(document.text))         # poe/raven.txt 6514, notes.jsonl:17 980 …
 
+Files lie in folders, match patterns, or are found by URLs on the web, in stores and on the Hugging
+Face hub (see `places`), and give the same documents from everywhere. A store that fails ends the
+reading; it is no defect of a file.
+
 A plain text file is one document; its id is its path relative to the folder that was given. A line
 or row of a table is one document; its id is that of the id column, or else `path:row` (lines count
 from 1, parquet rows from 0), so a document has the same id in every corpus. What cannot be used is
@@ -11,19 +15,25 @@ skipped and counted with its reason and place; `on_error="fail"` stops at the fi
 Memory: one record of a table, or one plain text file.
 """
 
-import os
-import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 import xxhash
 
+from ettin.data.local_listing import Listed, list_local, top_of
+from ettin.data.places import (
+    check_url,
+    local_place,
+    protocol_of,
+    split_pattern,
+    without_secrets,
+)
 from ettin.data.readers import read_file
-from ettin.data.tally import Document, OnError, Reading, SourceFile, Tally
+from ettin.data.remote_listing import list_remote
+from ettin.data.tally import WHOLE, Document, OnError, Reading, SourceFile, Span, Tally
 from ettin.errors import InputError
 from ettin.mixtures import find_folders, published
 
@@ -36,14 +46,15 @@ class Source:
 
     Attributes:
         name: its name in the corpus.
-        paths: files, and folders that are read with all folders below.
+        paths: files, folders that are read with all folders below, patterns of these, and URLs; see
+            `places`.
         exclude: names, or patterns such as `test*`, of files and folders to leave out.
         form: `text`, or token ids that are given: `mds` (see `mds_source`) or `parquet` (see
             `token_tables`).
     """
 
     name: str
-    paths: tuple[Path, ...]
+    paths: tuple[Path | str, ...]
     exclude: tuple[str, ...] = ()
     form: Literal["text", "mds", "parquet"] = "text"
 
@@ -69,25 +80,42 @@ def read_documents(
     Raises:
         InputError: a path that is not there, a table without the text or id column, or any defect
             if `on_error` is `fail`.
+        SourceUnavailableError: a store, or the way to it, failed; never a defect.
     """
     reading = Reading(text_column, id_column, on_error, tally)
     seen: dict[int, int] = {}
     for file in list_files([source], reading=reading):
-        before = tally.bytes_read
-        for document in read_file(file, reading):
-            if not document.text or document.text.isspace():
-                reading.empty("empty text", document.origin)
-                continue
+        for document in read_counted(file, reading):
             # Places are unique by construction, so only ids from a column are remembered.
             if id_column is not None:
                 name = make_unique(document.id, document.origin, seen, tally)
                 document = document._replace(id=name)
-            tally.documents += 1
-            tally.text_bytes += (
-                len(document.text) if document.text.isascii() else len(document.text.encode())
-            )
             yield document
-        tally.bytes_read = before + file.size
+
+
+def read_counted(
+    file: SourceFile, reading: Reading, span: Span = WHOLE, *, size: int | None = None
+) -> Iterator[Document]:
+    """The documents of one file that hold text, counted; ids from a column may come twice.
+
+    Args:
+        file: what to read.
+        reading: how, and where to count.
+        span: the stretch to read.
+        size: bytes that it takes on disk; None for those of the file.
+    """
+    tally = reading.tally
+    before = tally.bytes_read
+    for document in read_file(file, reading, span):
+        if not document.text or document.text.isspace():
+            reading.empty("empty text", document.origin)
+            continue
+        tally.documents += 1
+        tally.text_bytes += (
+            len(document.text) if document.text.isascii() else len(document.text.encode())
+        )
+        yield document
+    tally.bytes_read = before + (file.size if size is None else size)
 
 
 def list_files(sources: list[Source], *, reading: Reading | None = None) -> list[SourceFile]:
@@ -98,74 +126,51 @@ def list_files(sources: list[Source], *, reading: Reading | None = None) -> list
         reading: counts what is left out; None to list silently.
 
     Raises:
-        InputError: a path is neither a file nor a folder.
+        InputError: a path is neither a file nor a folder, a pattern matches nothing, or a URL leads
+            nowhere or holds credentials.
+        SourceUnavailableError: a store, or the way to it, failed.
     """
     reading = reading or Reading("", None, "skip", Tally())
     found = []
     for source in sources:
         used: Counter[str] = Counter()
-        for path in source.paths:
-            for file, relative in _walk(path, source.exclude, reading):
-                used[relative] += 1
-                name = relative if used[relative] == 1 else f"{relative}#{used[relative]}"
-                state = file.stat()
-                found.append(SourceFile(source.name, file, name, state.st_size, state.st_mtime_ns))
+        for place in source.paths:
+            for each in _listed(place, source.exclude, reading):
+                used[each.relative] += 1
+                times = used[each.relative]
+                name = each.relative if times == 1 else f"{each.relative}#{times}"
+                found.append(SourceFile(source.name, each.location, name, each.size, each.version))
     return found
 
 
-def _walk(top: Path, exclude: tuple[str, ...], reading: Reading) -> Iterator[tuple[Path, str]]:
-    """Regular files at and below a path, with the part of the path that a document is known by."""
-    if top.is_file():
-        yield top, _printable(top.name)
-        return
-    if not top.is_dir():
-        raise InputError(f"{top} is neither a file nor a folder")
+def local_tops(source: Source) -> list[Path]:
+    """The files and folders of this machine that a source reads, whole or by a pattern."""
+    places = (local_place(place) for place in source.paths)
+    return [top_of(place)[0] for place in places if place is not None]
 
-    def unreadable(error: OSError) -> None:
-        reading.defect("unreadable folder", str(error.filename), str(error.strerror))
 
-    for folder, subfolders, names in os.walk(top, onerror=unreadable):
-        here = Path(folder)
-        subfolders[:] = sorted(
-            name for name in subfolders if _wanted(here / name, top, exclude, reading)
+def _listed(place: Path | str, exclude: tuple[str, ...], reading: Reading) -> list[Listed]:
+    """The files that one of a source's places means.
+
+    Raises:
+        InputError: a path that is not there, or a pattern without a match.
+    """
+    before = reading.tally.skipped.copy()
+    local = local_place(place)
+    if local is None:
+        pattern = split_pattern(str(place))[1]
+        found = list_remote(str(place), exclude=exclude, reading=reading)
+    else:
+        pattern = top_of(local)[1]
+        found = list(list_local(local, exclude=exclude, reading=reading))
+    if pattern and not found:
+        left_out = reading.tally.skipped - before
+        what = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        raise InputError(
+            f"{place}: no file matches{f' (left out: {what})' if what else ''}. `*` stands for "
+            "anything but `/` in a name, `**` for any folders"
         )
-        for name in sorted(names):
-            path = here / name
-            if _wanted(path, top, exclude, reading) and _is_regular(path, top, reading):
-                yield path, _relative(path, top)
-
-
-def _wanted(path: Path, top: Path, exclude: tuple[str, ...], reading: Reading) -> bool:
-    if path.name.startswith("."):
-        reading.empty("hidden", _relative(path, top))
-        return False
-    if any(fnmatchcase(path.name, pattern) for pattern in exclude):
-        reading.empty("excluded", _relative(path, top))
-        return False
-    if path.is_symlink() and path.is_dir():
-        reading.empty("link to a folder", _relative(path, top))
-        return False
-    return True
-
-
-def _is_regular(path: Path, top: Path, reading: Reading) -> bool:
-    """Whether reading ends: a pipe or a device would block or never end."""
-    try:
-        if stat.S_ISREG(path.stat().st_mode):
-            return True
-        reading.defect("not a regular file", _relative(path, top))
-    except OSError as error:
-        reading.defect("unreadable file", _relative(path, top), str(error.strerror))
-    return False
-
-
-def _relative(path: Path, top: Path) -> str:
-    return _printable(path.relative_to(top).as_posix())
-
-
-def _printable(name: str) -> str:
-    """A file's name as text; names need not be valid UTF-8."""
-    return os.fsencode(name).decode(errors="replace")
+    return found
 
 
 def make_unique(name: str, place: str, seen: dict[int, int], tally: Tally) -> str:
@@ -190,7 +195,7 @@ def make_unique(name: str, place: str, seen: dict[int, int], tally: Tally) -> st
 
 
 def named_sources(
-    text: list[Path],
+    text: Sequence[Path | str],
     named: list[str],
     *,
     exclude: tuple[str, ...] = (),
@@ -199,33 +204,44 @@ def named_sources(
     """Sources as a person gives them.
 
     Args:
-        text: paths of one source named `text`; with a mixture, the one folder that holds a folder
-            for each of its sources.
-        named: `NAME=PATH` of several sources.
+        text: paths, patterns and URLs of one source named `text`; with a mixture, the one folder
+            that holds a folder for each of its sources.
+        named: `NAME=PATH` of several sources; a pattern or a URL will do for the path.
         exclude: see `Source`.
         mixture: phases, separated by commas, to take the sources of their published mixtures.
 
     Raises:
-        InputError: neither or both are given, one is not written `NAME=PATH`, or the mixture is
-            unknown or not found whole.
+        InputError: neither or both are given, one is not written `NAME=PATH`, the mixture is
+            unknown or not found whole, or a URL holds credentials.
     """
     if mixture is not None:
         return _mixture_sources(text, named, exclude, mixture.split(","))
     if bool(text) == bool(named):
         raise InputError("give either --text PATH… or --source NAME=PATH…, or else --mds DIR")
     if text:
-        return [Source("text", tuple(text), exclude=exclude)]
-    paths: dict[str, list[Path]] = {}
+        return [Source("text", _checked(text), exclude=exclude)]
+    paths: dict[str, list[Path | str]] = {}
     for each in named:
         name, equals, path = each.partition("=")
-        if not (name and equals and path):
-            raise InputError(f"--source {each}: expected NAME=PATH")
-        paths.setdefault(name, []).append(Path(path))
-    return [Source(name, tuple(paths[name]), exclude=exclude) for name in paths]
+        if not (name and equals and path) or protocol_of(name):
+            raise InputError(f"--source {without_secrets(each)}: expected NAME=PATH")
+        paths.setdefault(name, []).append(path)
+    return [Source(name, _checked(paths[name]), exclude=exclude) for name in paths]
+
+
+def _checked(places: Sequence[Path | str]) -> tuple[Path | str, ...]:
+    """Paths of this machine as such, and URLs that may be written down."""
+    checked: list[Path | str] = []
+    for place in places:
+        local = local_place(place)
+        if local is None:
+            check_url(str(place))
+        checked.append(str(place) if local is None else local)
+    return tuple(checked)
 
 
 def _mixture_sources(
-    text: list[Path], named: list[str], exclude: tuple[str, ...], phases: list[str]
+    text: Sequence[Path | str], named: list[str], exclude: tuple[str, ...], phases: list[str]
 ) -> list[Source]:
     mixtures = [published(phase.strip()) for phase in phases]
     if named or len(text) != 1:
@@ -233,7 +249,10 @@ def _mixture_sources(
             "--mixture takes one --text ROOT, a folder that holds a folder for each source, and "
             f"no --source; given: {len(text)} --text and {len(named)} --source"
         )
-    folders = find_folders(text[0], mixtures)
+    (root,) = _checked(text)
+    if not isinstance(root, Path):
+        raise InputError(f"--mixture takes a folder of this machine, not {root}")
+    folders = find_folders(root, mixtures)
     for name, folder in folders.items():
         # The shards themselves would be skipped as binary, but the JSON beside them read as text.
         if any(True for below in ("", "*/") for _ in folder.glob(f"{below}shard.*.mds*")):

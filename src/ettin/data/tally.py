@@ -4,11 +4,13 @@ A defect is skipped and counted with its reason and place (`notes.jsonl:17`), or
 `on_error="fail"`, ends the reading at once. An empty text is no defect.
 """
 
+import io
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ettin.data.remote_files import open_remote
 from ettin.errors import InputError
 
 OnError = Literal["skip", "fail"]
@@ -35,17 +37,70 @@ class SourceFile(NamedTuple):
 
     Attributes:
         source: name of its source.
-        path: where it is.
+        location: where it is: a path on this machine, or else a URL.
         relative: its path below the folder that was given, with `/`; unique in its source.
         size: bytes on disk.
-        mtime_ns: time of the last change.
+        version: changes with the content: the time of the last change in nanoseconds, or what a
+            store says of a file elsewhere; empty when it says nothing.
     """
 
     source: str
-    path: Path
+    location: Path | str
     relative: str
     size: int
-    mtime_ns: int
+    version: str
+
+    @property
+    def name(self) -> str:
+        """Its own name, which ends in its format."""
+        if isinstance(self.location, Path):
+            return self.location.name
+        return self.location.rpartition("/")[2]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine, so that reading it twice costs little."""
+        return isinstance(self.location, Path)
+
+    @property
+    def path(self) -> Path:
+        """Its path on this machine.
+
+        Raises:
+            InputError: it lies elsewhere.
+        """
+        if isinstance(self.location, Path):
+            return self.location
+        raise InputError(f"{self.location} lies elsewhere; this takes files of this machine only")
+
+    def open(self) -> io.BufferedReader:
+        """Open it for reading; seekable.
+
+        Raises:
+            OSError: a file of this machine cannot be opened.
+            SourceUnavailableError: one elsewhere cannot, or is not what was listed.
+        """
+        if isinstance(self.location, Path):
+            return self.location.open("rb")
+        return open_remote(self.location, size=self.size, version=self.version)
+
+
+class Span(NamedTuple):
+    """A stretch of a file that can be read without the rest of it.
+
+    Attributes:
+        begin: the first byte of lines, or the first row group of a parquet file.
+        end: one more than the last; None for the end of the file.
+        first: lines or rows before it, so that its records keep their numbers.
+    """
+
+    begin: int = 0
+    end: int | None = None
+    first: int = 0
+
+
+WHOLE = Span()
+"""All of a file."""
 
 
 @dataclass

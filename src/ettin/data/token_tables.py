@@ -1,12 +1,13 @@
 """Parquet tables of token ids as a source: the published order files, to be replayed.
 
     source = Source("replay", (Path("ettin-data-order"),), form="parquet")
-    for document in read_token_tables(source, tally=tally, rules=SampleRules(tokenizer)):
-        print(document.origin, len(document.tokens))             # step-00000.parquet:0 1022
+    for file in list_files([source]):
+        for document in read_table(file, rules=SampleRules(tokenizer), reading=reading):
+            print(document.origin, len(document.tokens))         # step-00000.parquet:0 1022
 
 A row is a sample: its tokens a list of whole numbers in the column `input_ids`, else `tokens`.
 Other columns, such as `step`, are left alone: rows come in the order of the files' names and stand
-in training order there, and `stored_order.write_order(…, order="files")` keeps it. What is done to
+in training order there, and `order_writing.write_order(…, order="files")` keeps it. What is done to
 the tokens is told in `tokenised`.
 """
 
@@ -19,8 +20,7 @@ import numpy.typing as npt
 import pyarrow
 from pyarrow import parquet, types
 
-from ettin.data.sources import OnError, Source, list_files, make_unique
-from ettin.data.tally import Reading, SourceFile, Tally
+from ettin.data.tally import WHOLE, Reading, SourceFile, Span
 from ettin.data.tokenised import TOKEN_COLUMNS, SampleRules, TokenisedDocument
 from ettin.errors import InputError
 
@@ -32,54 +32,50 @@ def holds_token_tables(folder: Path) -> bool:
     return any(True for _ in folder.rglob("*.parquet"))
 
 
-def read_token_tables(
-    source: Source,
+def read_table(
+    file: SourceFile,
+    span: Span = WHOLE,
     *,
-    tally: Tally,
     rules: SampleRules,
-    id_column: str | None = None,
-    on_error: OnError = "skip",
+    reading: Reading,
+    size: int | None = None,
 ) -> Iterator[TokenisedDocument]:
-    """All rows of a source's parquet files as documents.
+    """All rows of a parquet file as documents; ids from a column may come twice.
 
     Args:
-        source: files, and folders with files below; those that are not `.parquet` are left out.
-        tally: counts what is read and what is skipped, while it goes on.
+        file: the table; one that is not `.parquet` is left out.
+        span: the row groups to read.
         rules: what is done to the tokens.
-        id_column: the column that holds ids; None for the place of a row.
-        on_error: `skip` counts damaged files and rows; `fail` stops at the first.
+        reading: the column of ids (None for the place of a row), what to do about damage, and where
+            to count.
+        size: bytes that the span takes on disk; None for those of the file.
 
     Raises:
         InputError: ids that the tokenizer does not have, a table without the columns asked for, or
-            any defect if `on_error` is `fail`.
+            any defect if defects are to fail.
     """
-    reading = Reading("", id_column, on_error, tally)
-    seen: dict[int, int] = {}
-    for file in list_files([source], reading=reading):
-        if file.path.suffix.lower() != ".parquet":
-            reading.empty("not a parquet file", file.relative)
-            continue
-        before, number = tally.bytes_read, 0
-        try:
-            table = parquet.ParquetFile(file.path)
+    id_column, tally = reading.id_column, reading.tally
+    before, number = tally.bytes_read, span.first
+    try:
+        with file.open() as stream, parquet.ParquetFile(stream) as table:
             column = _token_column(table.schema_arrow, file, id_column)
             wanted = [each for each in (column, id_column) if each]
-            for batch in table.iter_batches(_ROWS, columns=wanted):
+            groups = list(range(table.num_row_groups))[span.begin : span.end]
+            for batch in table.iter_batches(_ROWS, row_groups=groups, columns=wanted):
                 names = batch.column(id_column).to_pylist() if id_column else None
                 for document, row in _rows(batch.column(column), number, file, rules, reading):
                     name = None if names is None else names[row - number]
                     if id_column and name in (None, ""):
                         reading.note("no id (the place stands for it)", document.origin)
                     elif id_column:
-                        unique = make_unique(str(name), document.origin, seen, tally)
-                        document = document._replace(id=unique)
+                        document = document._replace(id=str(name))
                     tally.documents += 1
                     yield document
                 number += batch.num_rows
-        except (pyarrow.ArrowException, OSError) as error:
-            detail = f"(after {number} rows: {str(error).splitlines()[0]})"
-            reading.defect("damaged parquet", file.relative, detail)
-        tally.bytes_read = before + file.size
+    except (pyarrow.ArrowException, OSError) as error:
+        detail = f"(after {number} rows: {str(error).splitlines()[0]})"
+        reading.defect("damaged parquet", file.relative, detail)
+    tally.bytes_read = before + (file.size if size is None else size)
 
 
 def _rows(

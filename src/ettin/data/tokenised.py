@@ -10,7 +10,6 @@ made with another tokenizer, and ends the reading; a special token inside a samp
 an EOS between two texts) is a defect of that sample alone.
 """
 
-import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,9 +24,6 @@ Int64Array = npt.NDArray[np.int64]
 
 TOKEN_COLUMNS = ("input_ids", "tokens")
 """Where tokens are looked for."""
-
-_SAMPLED = 256
-_SAMPLED_TOKENS = 4096
 
 
 class TokenisedDocument(NamedTuple):
@@ -148,25 +144,6 @@ class SampleRules:
                 reason = f"samples that do not {where} with {self._names[role]}"
                 reading.tally.note(reason, place(int(np.argmin(there))), without)
         return start, end - ended
-
-
-class TokenSample:
-    """Beginnings of documents drawn evenly from a stream of tokens, the same for the same stream.
-
-    Reservoir sampling (Vitter 1985, algorithm R), as `text_pieces.TextSample` does with texts.
-    """
-
-    def __init__(self) -> None:
-        self.tokens: list[npt.NDArray[np.uint32]] = []
-        self._seen = 0
-        self._random = random.Random(0)
-
-    def add(self, tokens: npt.NDArray[np.uint32]) -> None:
-        """Offer the next document of the stream."""
-        self._seen += 1
-        drawn = len(self.tokens) if self._seen <= _SAMPLED else self._random.randrange(self._seen)
-        if drawn < _SAMPLED:
-            self.tokens[drawn : drawn + 1] = [tokens[:_SAMPLED_TOKENS].copy()]
 
 
 def _bytes_of_ids(tokenizer: Tokenizer) -> npt.NDArray[np.uint32]:

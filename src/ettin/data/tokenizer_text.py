@@ -1,18 +1,19 @@
 """Train a tokenizer on files: what `ettin tokenizer train` does."""
 
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 from ettin import files
-from ettin.data.prepared_summary import nothing_found
-from ettin.data.sources import Source, Tally, list_files, read_documents
+from ettin.data.preparation.summary import nothing_found
+from ettin.data.sources import Tally, list_files, named_sources, read_documents
 from ettin.errors import InputError
 from ettin.tokenizer import Fertility, Tokenizer
 from ettin.tokenizer_training import train_tokenizer
 
 
 def train(
-    paths: list[Path],
+    places: Sequence[Path | str],
     *,
     exclude: tuple[str, ...],
     text_column: str,
@@ -20,10 +21,10 @@ def train(
     out: Path,
     command: list[str],
 ) -> tuple[Tokenizer, Fertility]:
-    """Learn a byte-level BPE from the documents in files and folders.
+    """Learn a byte-level BPE from the documents in files and folders, here or elsewhere.
 
     Args:
-        paths: files and folders of text.
+        places: files, folders, patterns and URLs of text; see `places`.
         exclude: names or patterns of files and folders to leave out.
         text_column: the column of tables that holds the text.
         vocab_size: entries, special tokens included.
@@ -35,9 +36,10 @@ def train(
 
     Raises:
         InputError: no text there, or a vocabulary too small.
+        SourceUnavailableError: a store, or the way to it, failed.
     """
-    source = Source("text", tuple(paths), exclude=exclude)
-    identity = [[each.relative, each.size, each.mtime_ns] for each in list_files([source])]
+    (source,) = named_sources(places, [], exclude=exclude)
+    identity = [[each.relative, each.size, each.version] for each in list_files([source])]
     tally = Tally()
     documents = read_documents(source, tally=tally, text_column=text_column)
     first = next(documents, None)

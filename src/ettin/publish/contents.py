@@ -100,16 +100,15 @@ def corpus_repository(
         source: {key: told[key] for key in told if key != "examples"}  # they name files
         for source, told in facts["sources"].items()
     }
-    digest = corpus.manifest["digest"]
     _write_manifest(
         folder,
         corpus.manifest,
         kind="corpus" if with_text else "corpus-card",
-        made_from={**corpus.manifest["made_from"], "corpus": digest},
+        made_from={**corpus.manifest["made_from"], "corpus": corpus.fingerprint},
         facts=facts,
     )
     revision = Revision(MAIN, folder, "The corpus" if with_text else "The card of the corpus")
-    return Repository(name, "dataset", "corpus", str(digest), [revision])
+    return Repository(name, "dataset", "corpus", corpus.fingerprint, [revision])
 
 
 def _write_export(folder: Path, export: Export, card: str) -> Path:

@@ -90,7 +90,7 @@ def corpus_card(corpus: Corpus, *, name: str, metadata: Metadata, with_text: boo
             "context lengths": ", ".join(map(str, facts["context_lengths"])),
             "packing": facts["packing"],
             "share held out": facts["held_out"],
-            "fingerprint": corpus.manifest["digest"],
+            "fingerprint": corpus.fingerprint,
         }),
         "Runs name the corpus that they were trained on by this fingerprint.",
         *licence(

@@ -18,6 +18,7 @@ from ettin import files
 from ettin.console import Progress, log
 from ettin.errors import InputError
 from ettin.files import MANIFEST, Json
+from ettin.identity import identity
 from ettin.records import RESULTS, fingerprint_of_weights
 from ettin.schedules import TAG_PREFIXES
 
@@ -99,6 +100,11 @@ class Corpus:
 
     path: Path
     manifest: Json
+
+    @property
+    def fingerprint(self) -> str:
+        """How runs name it; a published copy with its tokens has the same."""
+        return identity(self.path, self.manifest)
 
 
 @dataclass(frozen=True)

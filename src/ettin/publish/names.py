@@ -74,12 +74,11 @@ def _telling_fields(models: list[dict[str, str]]) -> list[str]:
     """The first fields that together tell all models apart; none when nothing does."""
     chosen: list[str] = []
     for field in FIELDS:
-        if len({tuple(each[key] for key in chosen) for each in models}) == len(models):
-            return chosen
         if len({each[field] for each in models}) > 1:
             chosen.append(field)
-    told_apart = len({tuple(each[key] for key in chosen) for each in models}) == len(models)
-    return chosen if told_apart else []
+        if len({tuple(each[key] for key in chosen) for each in models}) == len(models):
+            return chosen
+    return []
 
 
 def without_fields(template: str) -> str:

@@ -118,9 +118,8 @@ def refuse_leaks(tree: Path, *, inputs: Iterable[Path]) -> None:
         for name in sorted(names):
             path = Path(folder) / name
             text = _readable(path)
-            found = [f"the path {each}" for each in places if each.encode() in text]
-            if name in _LEARNED:
-                found = []
+            searched = [] if name in _LEARNED else places
+            found = [f"the path {each}" for each in searched if each.encode() in text]
             found += [f"the value of {key}" for key, each in secrets.items() if each in text]
             problems += [f"{path.relative_to(tree)} holds {each}" for each in found]
     if problems:

@@ -45,6 +45,25 @@ class Settings:
     with_corpus: bool = False
 
 
+@dataclass(frozen=True)
+class _Publication:
+    """What one call publishes, and what each is called.
+
+    Attributes:
+        models: in the order of their repositories.
+        called: the key of each model → its name.
+        corpora: name → corpus.
+        records: results, which stand in cards.
+        settings: of the caller.
+    """
+
+    models: list[Model]
+    called: dict[str, str]
+    corpora: dict[str, Corpus]
+    records: tuple[Json, ...]
+    settings: Settings
+
+
 def publish(paths: list[Path], settings: Settings, *, api: HfApi | None = None) -> Json:
     """Publish exports, runs and corpora.
 
@@ -71,13 +90,13 @@ def publish(paths: list[Path], settings: Settings, *, api: HfApi | None = None) 
     if settings.with_optimizer and not any(_is_given(model) for model in models):
         raise InputError("--with-optimizer: give the runs too, whose checkpoints hold the states")
     _tell_results(found, models)
-    called, corpora = _name_all(models, found, settings)
+    publication = _named(models, found, settings)
     if not settings.dry_run:
         api = api or HfApi()
         refuse_without_token(api)
     with files.locked(out):
         tree.begin(out)
-        repositories = _build(out, models, called, corpora, found, settings)
+        repositories = _build(out, publication)
         with progress("hashing", total=tree.total_bytes(out), unit="B") as shown:
             tree.describe(repositories, shown)
         public.refuse_leaks(out, inputs=_inputs(found))
@@ -128,29 +147,22 @@ def _tell_results(found: Found, models: list[Model]) -> None:
         log.info("%d results are of other weights than those of `main`, and in no card", others)
 
 
-def _name_all(
-    models: list[Model], found: Found, settings: Settings
-) -> tuple[dict[str, str], dict[str, Corpus]]:
-    """The key of each model → its name, and name → corpus."""
+def _named(models: list[Model], found: Found, settings: Settings) -> _Publication:
+    """A name for each model and each corpus."""
     chosen = names.name_models(settings.repo, [model.fields() for model in models])
     called = dict(zip([model.key for model in models], chosen, strict=True))
-    return called, _name_corpora(settings.repo, found.corpora)
+    corpora = _name_corpora(settings.repo, found.corpora)
+    return _Publication(models, called, corpora, found.records, settings)
 
 
-def _build(
-    out: Path,
-    models: list[Model],
-    called: dict[str, str],
-    corpora: dict[str, Corpus],
-    found: Found,
-    settings: Settings,
-) -> list[Repository]:
+def _build(out: Path, publication: _Publication) -> list[Repository]:
     """Write the tree of every repository; each name is used once."""
+    settings = publication.settings
     stated = settings.metadata
     built: list[Repository] = []
-    for model in models:
-        name = called[model.key]
-        relatives = _relatives(model, models, called, corpora, found, settings)
+    for model in publication.models:
+        name = publication.called[model.key]
+        relatives = _relatives(model, publication)
         if model.exports:
             built.append(
                 contents.model_repository(
@@ -169,7 +181,7 @@ def _build(
                     with_sample=settings.with_corpus,
                 )
             )  # fmt: skip
-    for name, corpus in corpora.items():
+    for name, corpus in publication.corpora.items():
         built.append(
             contents.corpus_repository(
                 out, corpus, name=name, metadata=stated, with_text=settings.with_corpus
@@ -180,28 +192,24 @@ def _build(
     return built
 
 
-def _relatives(
-    model: Model,
-    models: list[Model],
-    called: dict[str, str],
-    corpora: dict[str, Corpus],
-    found: Found,
-    settings: Settings,
-) -> Relatives:
-    name, given = called[model.key], _is_given(model)
-    twin, start = twin_of(model, models), start_of(model, models)
+def _relatives(model: Model, publication: _Publication) -> Relatives:
+    called, given = publication.called, _is_given(model)
+    name = called[model.key]
+    twin, start = twin_of(model, publication.models), start_of(model, publication.models)
     trained_on = model.run.facts["corpus"]["fingerprint"] if model.run else None
     return Relatives(
         twin=called[twin.key] if twin and twin.exports else None,
         start=called[start.key] if start and start.exports else None,
         order=_checked(name + names.ORDER) if given else None,
         corpora=tuple(
-            each for each, corpus in corpora.items() if corpus.manifest["digest"] == trained_on
+            each for each, corpus in publication.corpora.items() if corpus.fingerprint == trained_on
         ),
         checkpoints=(
-            _checked(name + names.CHECKPOINTS) if given and settings.with_optimizer else None
+            _checked(name + names.CHECKPOINTS)
+            if given and publication.settings.with_optimizer
+            else None
         ),
-        records=found.records,
+        records=publication.records,
     )
 
 
@@ -214,7 +222,7 @@ def _name_corpora(template: str, corpora: tuple[Corpus, ...]) -> dict[str, Corpu
     name = names.without_fields(template) + names.CORPUS
     if len(corpora) == 1:
         return {_checked(name): corpora[0]}
-    return {_checked(f"{name}-{each.manifest['digest'][:8]}"): each for each in corpora}
+    return {_checked(f"{name}-{each.fingerprint[:8]}"): each for each in corpora}
 
 
 def _checked(name: str) -> str:

@@ -5,7 +5,8 @@ is read back. What is there already is compared and skipped, so the same command
 end. Everything that speaks to the hub is `huggingface_hub`.
 """
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from ettin.console import Progress, log
@@ -28,8 +29,6 @@ def refuse_without_token(api: HfApi) -> None:
     Raises:
         InputError: there is no token, or the hub does not know it.
     """
-    from huggingface_hub import get_token
-
     if not (api.token or get_token()):
         raise InputError(
             "nobody is logged in to the hub: `hf auth login` stores a token with write access, or "
@@ -130,8 +129,9 @@ def _operations(
     return operations
 
 
-def _refuse_difference(repository: Repository, revision: Revision, found: object) -> None:
-    assert isinstance(found, dict)
+def _refuse_difference(
+    repository: Repository, revision: Revision, found: dict[str, RepoFile]
+) -> None:
     if differences := compare(revision.files, found):
         raise ProblemsFound(
             f"{repository.name}: what was read back as {revision.name} is not what was sent:\n"

@@ -60,9 +60,26 @@ def average(results: Iterable[Result]) -> Average:
 
 def of_runs_average(parts: list[Average]) -> Average:
     """The mean over runs that differ in their seed of training alone."""
-    stated = _mean(part.error for part in parts)
-    values = [part.value for part in parts]
-    return Average(statistics.fmean(values), _larger(stated, _spread(values)), len(parts))
+    return of_seeds([(part.value, part.error) for part in parts], seeds=len(parts))
+
+
+def of_seeds(measured: list[tuple[float, float | None]], *, seeds: int) -> Average:
+    """The mean of values that differ in a seed alone, each with its error where it is known.
+
+    Args:
+        measured: at least one.
+        seeds: of training, among them.
+    """
+    values = [value for value, _ in measured]
+    errors = (mean_of_known(error for _, error in measured), _spread(values))
+    known = [error for error in errors if error is not None]
+    return Average(statistics.fmean(values), max(known, default=None), seeds)
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known; None when none is."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def chosen(results: Iterable[Result]) -> tuple[Result, ...]:
@@ -136,9 +153,8 @@ def chance_of(groups: Iterable[Iterable[Result]], *, count: int) -> float | None
 
 def _of_run(results: list[Result]) -> Average:
     """The mean over the seeds of the task, of one run."""
-    values = [result.value for result in results if result.value is not None]
-    stated = _mean(result.error for result in results)
-    return Average(statistics.fmean(values), _larger(stated, _spread(values)), 1)
+    measured = [(each.value, each.error) for each in results if each.value is not None]
+    return of_seeds(measured, seeds=1)
 
 
 def _mean_over(
@@ -161,13 +177,3 @@ def _spread(values: list[float]) -> float | None:
     if len(values) < 2:
         return None
     return statistics.stdev(values) / math.sqrt(len(values))
-
-
-def _larger(one: float | None, other: float | None) -> float | None:
-    known = [error for error in (one, other) if error is not None]
-    return max(known, default=None)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ettin.files import Json
 from ettin.report.chart import INK, MUTED, PAPER, WIDE, Layout
-from ettin.report.interaction import Series
+from ettin.report.interaction import Series, tooltips_of
 from ettin.report.layers import assembled, bare, layer, stacked
 
 if TYPE_CHECKING:
@@ -109,15 +109,11 @@ def _row(
 
     layers: list[Json] = []
     for part in row.segments:
+        shown = tooltips_of([part.shown], tooltips)
         point = {
             "low": part.low, "high": part.high, "at": middle - _BAR_PIXELS / 2,
             "until": middle + _BAR_PIXELS / 2, "series": part.series.name, **part.shown,
         }  # fmt: skip
-        shown = [
-            alt.Tooltip(f"{key}:{'Q' if form else 'N'}", title=title, format=form or alt.Undefined)
-            for key, title, form in tooltips
-            if part.shown.get(key) is not None
-        ]
         bar = bare(x=x, y=y, x2="high:Q", y2="until:Q", tooltip=shown).mark_rect(
             color=part.series.color, stroke=PAPER, strokeWidth=1,
             # Numbers are read on half the colour, on white pages and on dark ones.

@@ -25,9 +25,9 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, MUTED, GRID, PAPER = "#1f2328", "#6b7280", "#e5e7eb", "#ffffff"
 _FONT = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 _BORDERS_NAMED_AT_MOST = 8
-# The renderer measures text in its own font; a browser's may be a little wider.
 # Fingers and pointers need more than a point's own size.
 _TARGET_SIZE = 260
+# The renderer measures text in its own font; a browser's may be a little wider.
 _PADDING = {"left": 8, "top": 8, "right": 24, "bottom": 8}
 
 

@@ -26,7 +26,7 @@ import yaml
 from ettin.console import read_json_lines
 from ettin.errors import InputError
 from ettin.files import MANIFEST, Json, read_json, read_manifest
-from ettin.records import kind_of_objective, role_words
+from ettin.records import RESULTS, kind_of_objective, role_words
 
 BASELINES = ("unigram", "bigram")
 _SKIPPED_KINDS = {"corpus", "tokenizer", "checkpoint", "report", "finetuned"}
@@ -141,6 +141,7 @@ class Findings:
     Attributes:
         samples: objects of kind `samples`, as the program that made them wrote them.
         records: result records, each with its `path` within its results.
+        results: path of a finished directory of results → the digest that its manifest states.
         corpora: path of a run's corpus → what its manifest states, where the corpus still is.
         left_out: path → why it could not be used.
     """
@@ -149,6 +150,7 @@ class Findings:
     exports: tuple[Export, ...]
     samples: tuple[Json, ...]
     records: tuple[Json, ...]
+    results: dict[str, str]
     corpora: dict[str, Json]
     left_out: dict[str, str]
 
@@ -166,6 +168,7 @@ def collect(paths: list[Path]) -> Findings:
         if not path.exists():
             raise InputError(f"{path} does not exist; give runs, exports or results")
     found: dict[str, list[Any]] = {"run": [], "export": [], "samples": [], "record": []}
+    results: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for path in dict.fromkeys(path.resolve() for given in paths for path in _candidates(given)):
         try:
@@ -173,7 +176,9 @@ def collect(paths: list[Path]) -> Findings:
         except (InputError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             left_out[str(path)] = plain(str(error))
             continue
-        if kind in found:
+        if kind == RESULTS:
+            results[str(path)] = value
+        elif kind in found:
             found[kind].append(value)
     if not any(found.values()):
         reasons = "".join(f"\n  - {path}: {reason}" for path, reason in left_out.items())
@@ -187,6 +192,7 @@ def collect(paths: list[Path]) -> Findings:
         exports=tuple(sorted(found["export"], key=_is_decoder)),
         samples=tuple(sorted(found["samples"], key=_is_decoder)),
         records=tuple(found["record"]),
+        results=dict(sorted(results.items())),
         corpora=_corpora(found["run"]),
         left_out=left_out,
     )
@@ -233,7 +239,7 @@ def _harmful(character: str) -> bool:
 
 
 def _candidates(path: Path) -> Iterator[Path]:
-    """Directories with a manifest, unfinished runs, and JSON files that belong to no directory."""
+    """Directories with a manifest, unfinished runs, and JSON files of results or by themselves."""
     if path.is_file():
         yield path
         return
@@ -251,6 +257,8 @@ def _candidates(path: Path) -> Iterator[Path]:
             below.clear()
             yield here
         else:
+            if manifest == RESULTS:
+                yield here
             yield from (here / name for name in sorted(names) if _may_be_record(name))
 
 
@@ -285,6 +293,9 @@ def _read(path: Path) -> tuple[str, Any]:
         return (
             ("record", {**value, "path": _place_of_record(path)}) if is_record else ("other", None)
         )
+    if _kind(path) == RESULTS:
+        # Its records are shown whatever became of its manifest; `check` tells that.
+        return RESULTS, str(read_json(path / MANIFEST).get("digest"))
     manifest = _clean(read_manifest(path))
     if manifest["kind"] == "run":
         return "run", _read_run(path, manifest)

@@ -1,11 +1,11 @@
 """What training took, by size and role: tokens a second, hours, memory, operations."""
 
-import statistics
 from collections.abc import Callable, Iterable
 
 from ettin.console import duration
 from ettin.files import Json
 from ettin.recipe import visibility_of
+from ettin.report.averages import mean_of_known
 from ettin.report.bars import BarPanel, Row, Segment, bars_chart
 from ettin.report.chart import MUTED, NARROW, WIDE
 from ettin.report.collect import Run, number
@@ -157,12 +157,12 @@ def _row(size: str, role: str, runs: list[Run]) -> Json:
     return {
         "size": size, "role": role, "runs": len(runs),
         "parameters": runs[0].facts.get("parameters"),
-        "tokens": _mean(number(run.facts.get("tokens")) for run in runs),
-        "tokens_per_second": _mean(run.tokens_per_second for run in runs),
+        "tokens": mean_of_known(number(run.facts.get("tokens")) for run in runs),
+        "tokens_per_second": mean_of_known(run.tokens_per_second for run in runs),
         "hours": None if total is None else total / known / _HOUR,
         "total_hours": None if total is None else total / _HOUR,
         "peak_memory_bytes": max((peak for peak in peaks if peak), default=None),
-        "flops": _mean(flops_of(run) for run in runs), "device": ", ".join(devices) or None,
+        "flops": mean_of_known(flops_of(run) for run in runs), "device": ", ".join(devices) or None,
     }  # fmt: skip
 
 
@@ -198,8 +198,3 @@ def _series(role: str) -> Series:
 def _sum(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None

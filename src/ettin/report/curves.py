@@ -10,7 +10,6 @@ from ettin.records import file_name
 from ettin.report.chart import PALETTE
 from ettin.report.collect import Run, number
 from ettin.report.figures import Figure, learning_curves
-from ettin.report.labels import labels_of
 
 _NATIVE = ("learning-curves", "How they learned")
 _CROSS = ("learning-curves-cross", "After the objective was changed")
@@ -27,9 +26,7 @@ class Group(NamedTuple):
 def learning_figures(runs: tuple[Run, ...]) -> list[Figure]:
     """Learning curves of all runs that logged a loss; smallest models first."""
     return [
-        learning_curves(
-            group.runs, names=labels_of(group.runs), file_name=group.name, title=group.title
-        )
+        learning_curves(group.runs, file_name=group.name, title=group.title)
         for group in groups_of(runs)
     ]
 

@@ -57,33 +57,9 @@ class Figure:
     series: tuple[Series, ...] = ()
 
 
-def all_figures(runs: tuple[Run, ...]) -> list[Figure]:
-    """The learning curves of native runs, and those of cross runs, where there are any.
-
-    Cross runs have a figure of their own: each begins at its own 0 tokens, under an objective that
-    its weights had not been trained with, and is a small share of a native run's length.
-    """
-    names = labels_of(runs)
-    measured = [run for run in runs if run.series("loss")]
-    native = tuple(run for run in measured if run.variant != "cross")
-    cross = tuple(run for run in measured if run.variant == "cross")
-    found = [learning_curves(native, names=names)] if native else []
-    if cross:
-        found.append(
-            learning_curves(
-                cross,
-                names=names,
-                file_name="learning-curves-cross",
-                title="After the objective was changed",
-            )
-        )
-    return found
-
-
 def learning_curves(
     runs: tuple[Run, ...],
     *,
-    names: dict[Path, str] | None = None,
     file_name: str = "learning-curves",
     title: str = "How they learned",
 ) -> Figure:
@@ -91,11 +67,10 @@ def learning_curves(
 
     Args:
         runs: at least one run with metrics.
-        names: what to call each run; by `labels_of` unless given.
         file_name: of the figure, without ending.
         title: what it shows, in a few words.
     """
-    names = labels_of(runs) if names is None else names
+    names = labels_of(runs)
     styles = _styles(runs, names)
     drawing = Drawing(
         runs=runs,

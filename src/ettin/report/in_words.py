@@ -47,17 +47,11 @@ def how_numbers_were_made(findings: Findings) -> Table:
     """A row for each task and way of measuring it."""
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results_of(findings.records):
-        kind = str(result.record.get("kind", ""))
-        words = _protocol(result)
-        groups.setdefault((result.task, result.metric, result.limit, words, kind), []).append(
-            result
-        )
+        way = (result.task, result.metric, result.limit, _protocol(result))
+        groups.setdefault(way, []).append(result)
     rows = []
-    merged: dict[tuple[str, ...], list[tuple[str, list[Result]]]] = {}
-    for (*way, kind), members in groups.items():
-        merged.setdefault(tuple(way), []).append((kind, members))
-    for (task, metric, limit, words), kinds in sorted(merged.items()):
-        members = [result for _, each in kinds for result in each]
+    for (task, metric, limit, words), members in sorted(groups.items()):
+        kinds = sorted({str(result.record.get("kind", "")) for result in members})
         examples = sorted({result.examples for result in members if result.examples is not None})
         seeds = sorted({each.task_seed for each in members if each.task_seed is not None})
         ends = dict.fromkeys(examples[:1] + examples[-1:])
@@ -65,7 +59,7 @@ def how_numbers_were_made(findings: Findings) -> Table:
             {
                 "task": task,
                 "metric": metric,
-                "models": ", ".join(f"{kind}s" for kind, _ in sorted(kinds) if kind) or None,
+                "models": ", ".join(f"{kind}s" for kind in kinds if kind) or None,
                 "examples": "–".join(f"{each:,}" for each in ends) or None,
                 "limit": limit or None,
                 "seeds": ", ".join(map(str, seeds)) or None,
@@ -130,7 +124,7 @@ def _trained(runs: tuple[Run, ...]) -> list[str]:
     with_seeds = f", with the seeds {_listed(seeds)}" if len(seeds) > 1 else ""
     return [
         f"{len(runs)} runs of {many}{with_seeds}: "
-        f"{_listed([f'{_plural(role)}' for role in roles])}; "
+        f"{_listed([_plural(role) for role in roles])}; "
         f"{human(round(tokens))} tokens of text in all runs together."
     ]
 
@@ -179,11 +173,8 @@ def _ahead(family: Family, found: Compared) -> str:
 
 def _compared(size: str, encoder: Average, decoder: Average) -> str:
     """Which of a pair is ahead, or that the difference is too small to tell."""
-    gap = abs(encoder.value - decoder.value)
-    first, second = (
-        ("encoder", "decoder") if encoder.value > decoder.value else ("decoder", "encoder")
-    )
-    high, low = max(encoder.value, decoder.value), min(encoder.value, decoder.value)
+    (low, second), (high, first) = sorted([(encoder.value, "encoder"), (decoder.value, "decoder")])
+    gap = high - low
     ahead = f"at {size} the {first} is ahead of the {second}, {high:.3f} against {low:.3f}"
     if encoder.error is None or decoder.error is None:
         return f"{ahead}, a difference of {gap:.3f} whose error is not known"

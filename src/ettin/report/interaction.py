@@ -5,7 +5,10 @@ into the specification's parameter `hidden`, which every layer that shows series
 script nothing is hidden, and the figure is the same drawing.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ettin.files import Json
 
 if TYPE_CHECKING:
     import altair as alt
@@ -39,6 +42,25 @@ def hideable_together(layer: "alt.Chart", field: str, *, count: int) -> "alt.Cha
     shown = [f"indexof({HIDDEN}, datum[{field!r}][{place}]) < 0" for place in range(count)]
     filtered: alt.Chart = layer.transform_filter(" || ".join(shown)) if shown else layer
     return filtered
+
+
+def tooltips_of(
+    points: Iterable[Json], fields: Iterable[tuple[str, str, str]]
+) -> list["alt.Tooltip"]:
+    """What points say where a page asks for it: those fields that any of them knows.
+
+    Args:
+        points: of one layer.
+        fields: key of the points, what it is called, its format in D3's words; none for text.
+    """
+    import altair as alt
+
+    shown = list(points)
+    return [
+        alt.Tooltip(f"{key}:{'Q' if form else 'N'}", title=title, format=form or alt.Undefined)
+        for key, title, form in fields
+        if any(point.get(key) is not None for point in shown)
+    ]
 
 
 def with_hidden(chart: Any) -> Any:

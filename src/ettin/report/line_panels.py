@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ettin.files import Json
 from ettin.report.chart import GRID, MUTED, PAPER, WIDE, Layout
-from ettin.report.interaction import Series
+from ettin.report.interaction import Series, tooltips_of
 from ettin.report.labels import FLAG_PIXELS, LINE_PIXELS, Border, Label, flags, spread
 from ettin.report.layers import assembled, bare, layer, stacked
 
@@ -126,6 +126,11 @@ def panels_chart(
     return assembled(charts, spacing=26)
 
 
+def numbers_of(point: Json) -> Json:
+    """A point of a panel without what only tells where it is drawn."""
+    return {key: value for key, value in point.items() if key not in ("x", "low", "high")}
+
+
 def _has(panel: Panel, line: Line) -> bool:
     return any(point["series"] == line.name for point in panel.points)
 
@@ -195,11 +200,7 @@ def _line(
 
     points = [point for point in panel.points if point["series"] == line.name]
     sure = [point for point in points if point.get("low") is not None]
-    shown = [
-        alt.Tooltip(f"{field}:{'Q' if form else 'N'}", title=title, format=form or alt.Undefined)
-        for field, title, form in tooltips
-        if any(point.get(field) is not None for point in points)
-    ]
+    shown = tooltips_of(points, tooltips)
     color = line.color
     layers: list[Json] = []
     if sure:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ettin import files
-from ettin.records import RESULTS
 from ettin.report import figures, tables
 from ettin.report.collect import Findings, collect
 from ettin.report.contents import suite_figures, suite_tables
@@ -52,7 +51,7 @@ def make_report(
     if replaced:
         shutil.rmtree(target, ignore_errors=True)
     with files.staging(target) as folder:
-        written = _write(findings, folder, command, published=published, results=_results(paths))
+        written = _write(findings, folder, command, published=published)
     if replaced:
         _exchange(target, out)
     return ReportSummary(
@@ -62,14 +61,7 @@ def make_report(
     )
 
 
-def _write(
-    findings: Findings,
-    folder: Path,
-    command: list[str],
-    *,
-    published: bool,
-    results: dict[str, str],
-) -> list[Path]:
+def _write(findings: Findings, folder: Path, command: list[str], *, published: bool) -> list[Path]:
     """All files of a report; returns their paths, relative to the folder."""
     shown_figures = suite_figures(findings, published=published)
     shown_tables = suite_tables(findings, published=published)
@@ -81,7 +73,7 @@ def _write(
     written += [path for shown in shown_tables for path in tables.save(shown, folder / "tables")]
     made_from = {str(run.path): run.digest for run in findings.runs}
     made_from |= {str(export.path): export.digest for export in findings.exports}
-    made_from |= results
+    made_from |= findings.results
     facts = {
         "runs": len(findings.runs),
         "exports": len(findings.exports),
@@ -90,16 +82,6 @@ def _write(
     }
     files.write_manifest(folder, "report", command=command, made_from=made_from, facts=facts)
     return [path.relative_to(folder) for path in written]
-
-
-def _results(paths: list[Path]) -> dict[str, str]:
-    """Finished directories of results below some paths, each with the digest of its manifest."""
-    found = {}
-    for manifest in sorted(each for path in paths for each in path.resolve().rglob(files.MANIFEST)):
-        stated = files.read_json(manifest)
-        if stated.get("kind") == RESULTS:
-            found[str(manifest.parent)] = str(stated.get("digest"))
-    return found
 
 
 def _is_report(out: Path) -> bool:

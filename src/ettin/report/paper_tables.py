@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from ettin.files import Json
 from ettin.report.collect import number
+from ettin.report.figures import STYLES
 from ettin.report.labels import shortened
 from ettin.report.published import (
     DECODER_COLUMNS,
@@ -38,8 +39,7 @@ _TABLES: tuple[tuple[str, str, tuple[PaperColumn, ...], tuple[str, ...], str], .
     ),
     (
         "cross", "Both kinds, and each turned into the other", (MSMARCO, MNLI, GENERATIVE),
-        ("encoder", "decoder", "encoder from decoder (mntp)", "encoder from decoder (mlm)",
-         "decoder from encoder"),
+        tuple(STYLES),
         "nDCG@10 on MS MARCO's dev queries, accuracy on MNLI, the mean of ten generative tasks.",
     ),
 )  # fmt: skip

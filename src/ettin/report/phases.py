@@ -58,7 +58,7 @@ def phases_of(run: Run) -> tuple[PhaseOfRun, ...]:
 
 def names_of(run: Run) -> list[str]:
     """The names of a run's phases, in order."""
-    return [phase.name for phase in phases_of(run)]
+    return [str(recipe.get("name")) for recipe in _objects(run.recipe.get("phases"))]
 
 
 def borders_of(runs: tuple[Run, ...], names: dict[Path, str]) -> list[Border]:

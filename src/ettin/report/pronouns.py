@@ -4,11 +4,9 @@ The records of `bias/winogender` hold the shares of sentences in which each gend
 rule and the published protocol are different measures, so that each has figures of its own.
 """
 
-from collections.abc import Iterable
-
 from ettin.console import human
 from ettin.files import Json
-from ettin.report.averages import chosen
+from ettin.report.averages import chosen, mean_of_known
 from ettin.report.bars import BarPanel, Row, Segment, bars_chart
 from ettin.report.chart import GRID, NARROW, PALETTE, WIDE
 from ettin.report.collect import number
@@ -49,11 +47,12 @@ def pronoun_figures(results: tuple[Result, ...], *, with_published: bool) -> lis
         with_published: say in the captions what the paper found.
     """
     found = []
+    ended = chosen(finals(results))
     for task in (RULE, PROTOCOL):
         for kind in ("encoder", "decoder"):
             own = [
                 result
-                for result in chosen(finals(results))
+                for result in ended
                 if result.task == task and result.record.get("kind") == kind and _shares(result)
             ]
             if own:
@@ -90,12 +89,12 @@ def _row(results: list[Result]) -> Row:
     first = results[0]
     name = _name(first)
     runs = len({result.run for result in results})
-    gold = _mean(result.value for result in results)
+    gold = mean_of_known(result.value for result in results)
     segments = []
     low = 0.0
     for place, (gender, series) in enumerate(zip(GENDERS, _SERIES, strict=True)):
-        share = _mean(_shares(result)[place] for result in results) or 0.0
-        error = _mean(_metric(result, gender, "stderr") for result in results)
+        share = mean_of_known(_shares(result)[place] for result in results) or 0.0
+        error = mean_of_known(_metric(result, gender, "stderr") for result in results)
         said: Json = {
             "model": name, "role": first.role, "size": first.size, "gender": gender,
             "share": share, "error": error, "preferred_as_gold": gold, "seeds": runs,
@@ -184,8 +183,3 @@ def _metric(result: Result, name: str, key: str) -> float | None:
     stated = result.record.get("metrics")
     score = stated.get(name) if isinstance(stated, dict) else None
     return number(score.get(key)) if isinstance(score, dict) else None
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

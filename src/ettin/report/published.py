@@ -80,27 +80,35 @@ class PaperColumn(NamedTuple):
 
 MNLI = PaperColumn.one("MNLI", "classification/mnli", "accuracy")
 MSMARCO = PaperColumn.one("MS MARCO", "retrieval/msmarco", "ndcg_at_10")
-DECODER_COLUMNS = (
-    PaperColumn.one("ARC", "lm/arc_challenge", "acc_norm"),
-    PaperColumn.one("HS", "lm/hellaswag", "acc_norm"),
-    PaperColumn.one("LMB", "lm/lambada_openai", "acc"),
-    PaperColumn.one("OBQA", "lm/openbookqa", "acc_norm"),
-    PaperColumn.one("PIQA", "lm/piqa", "acc"),
-    PaperColumn.one("SciQ", "lm/sciq", "acc_norm"),
-    PaperColumn.one("SIQA", "lm/social_iqa", "acc"),
-    PaperColumn.one("TQA", "lm/triviaqa", "exact_match"),
-    PaperColumn.one("WG", "lm/winogrande", "acc"),
-    PaperColumn.one("WSC", "lm/wsc273", "acc"),
+DECODER_COLUMNS = tuple(
+    PaperColumn.one(heading, f"lm/{name}", metric)
+    for heading, name, metric in (
+        ("ARC", "arc_challenge", "acc_norm"),
+        ("HS", "hellaswag", "acc_norm"),
+        ("LMB", "lambada_openai", "acc"),
+        ("OBQA", "openbookqa", "acc_norm"),
+        ("PIQA", "piqa", "acc"),
+        ("SciQ", "sciq", "acc_norm"),
+        ("SIQA", "social_iqa", "acc"),
+        ("TQA", "triviaqa", "exact_match"),
+        ("WG", "winogrande", "acc"),
+        ("WSC", "wsc273", "acc"),
+    )
 )
 GENERATIVE = PaperColumn(
     "mean of ten", "generative", "mean", tuple(column.parts[0] for column in DECODER_COLUMNS)
 )
 ENCODER_COLUMNS = (
-    PaperColumn.one("CSN", "retrieval/codesearchnet", "ndcg_at_10"),
-    PaperColumn.one("MLDR", "retrieval/mldr", "ndcg_at_10"),
-    PaperColumn.one("MTEB clustering", "retrieval/mteb-all", "mean/Clustering"),
-    PaperColumn.one("MTEB retrieval", "retrieval/mteb", "ndcg_at_10"),
-    PaperColumn.one("MTEB v2 mean", "retrieval/mteb-all", "mean"),
+    *(
+        PaperColumn.one(heading, f"retrieval/{name}", metric)
+        for heading, name, metric in (
+            ("CSN", "codesearchnet", "ndcg_at_10"),
+            ("MLDR", "mldr", "ndcg_at_10"),
+            ("MTEB clustering", "mteb-all", "mean/Clustering"),
+            ("MTEB retrieval", "mteb", "ndcg_at_10"),
+            ("MTEB v2 mean", "mteb-all", "mean"),
+        )
+    ),
     PaperColumn.one("SST-2", "classification/sst2", "accuracy"),
     MNLI,
     PaperColumn(

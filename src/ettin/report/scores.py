@@ -7,16 +7,15 @@ that lie between 0 and 1 with 1 the best; a table shows all.
 """
 
 import json
-import math
-import statistics
 from typing import NamedTuple
 
 from ettin.files import Json
+from ettin.report.averages import mean_of_known, of_seeds
 from ettin.report.chart import PALETTE
 from ettin.report.collect import number
 from ettin.report.figures import STYLES
 from ettin.report.labels import shortened
-from ettin.report.tidy import ELSEWHERE, role_of
+from ettin.report.tidy import ELSEWHERE, SEEDLESS, baselines_of, role_of, without
 
 UNTRAINED = "untrained"
 """The baseline that each model has of its own: the same shape with random weights."""
@@ -101,63 +100,30 @@ def _scores(
     """One score for each model and settings; records of several seeds are one."""
     groups: dict[str, list[Json]] = {}
     for record in records:
-        rest = _without_seeds(record.get("settings"))
+        rest = without(record.get("settings"), SEEDLESS)
         key = json.dumps([_identity(record), rest], sort_keys=True, default=str)
         groups.setdefault(key, []).append(record)
-    return tuple(
-        ModelScore(
-            *called[_identity(members[0])],
-            value=statistics.fmean(float(record["value"]) for record in members),
-            error=_error(members),
-            untrained=_mean([_baselines(record).get(UNTRAINED) for record in members]),
-        )
-        for members in groups.values()
-    )
+    return tuple(_score(members, *called[_identity(members[0])]) for members in groups.values())
 
 
-def _without_seeds(settings: object) -> object:
-    """Settings without what differs between the seeds of one measurement."""
-    if not isinstance(settings, dict):
-        return settings
-    rest = {key: value for key, value in settings.items() if key not in ("seed", "found")}
-    return {key: _without_seeds(value) for key, value in rest.items()}
-
-
-def _error(records: list[Json]) -> float | None:
-    """The larger of what the records state and what their seeds show."""
-    stated = _mean([number(record.get("stderr")) for record in records])
-    if len(records) < 2:
-        return stated
-    values = [float(record["value"]) for record in records]
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    return spread if stated is None else max(spread, stated)
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
+def _score(records: list[Json], model: str, color: str) -> ModelScore:
+    """The mean of records that differ in their seed alone."""
+    measured = [(float(record["value"]), number(record.get("stderr"))) for record in records]
+    mean = of_seeds(measured, seeds=1)
+    untrained = mean_of_known(baselines_of(record).get(UNTRAINED) for record in records)
+    return ModelScore(model, color, mean.value, mean.error, untrained)
 
 
 def _shared_baselines(records: list[Json]) -> tuple[tuple[str, float], ...]:
     """Simple methods of all records of a task, each value once; chance first."""
     found: dict[tuple[str, str], float] = {}
     for record in records:
-        for name, value in _baselines(record).items():
+        for name, value in baselines_of(record).items():
             if name != UNTRAINED and -1 <= value <= 1:
                 found.setdefault((name, f"{value:.3f}"), value)
     ordered = sorted(found.items(), key=lambda item: item[0][0] != CHANCE)
-    return tuple((_said(name), value) for (name, _), value in ordered)
-
-
-def _baselines(record: Json) -> dict[str, float]:
-    stated = record.get("baselines")
-    pairs = stated.items() if isinstance(stated, dict) else ()
-    return {str(name): known for name, value in pairs if (known := number(value)) is not None}
+    return tuple((name.replace("_", " "), value) for (name, _), value in ordered)
 
 
 def _identity(record: Json) -> tuple[str, str]:
     return str(record.get("model", "a model")), str(record.get("weights", ""))
-
-
-def _said(name: str) -> str:
-    return name.replace("_", " ")

@@ -13,7 +13,7 @@ from ettin.files import Json
 from ettin.report.averages import Average, Compared, chance_of, compared, of_runs_average
 from ettin.report.chart import NARROW, WIDE
 from ettin.report.figures import STYLES, Figure
-from ettin.report.line_panels import SHAPES, Axis, Line, Panel, panels_chart
+from ettin.report.line_panels import SHAPES, Axis, Line, Panel, numbers_of, panels_chart
 from ettin.report.published import (
     GENERATIVE,
     MNLI,
@@ -84,7 +84,7 @@ def _figure(
     name: str, title: str, panels: list[Panel], notes: list[str], *, with_published: bool
 ) -> Figure:
     points = tuple(
-        {"panel": panel.title, **_without_ends(point)} for panel in panels for point in panel.points
+        {"panel": panel.title, **numbers_of(point)} for panel in panels for point in panel.points
     )
     lines = _lines(points)
     wide, narrow = (
@@ -247,10 +247,6 @@ def _caption(panels: list[Panel], notes: list[str], *, with_published: bool) -> 
             "were read from a figure), without errors, since none were printed."
         )
     return " ".join(sentences)
-
-
-def _without_ends(point: Json) -> Json:
-    return {key: value for key, value in point.items() if key not in ("x", "low", "high")}
 
 
 def described_size(size: str, parameters: int | None) -> str:

@@ -9,6 +9,7 @@ gives the same results as one that was not.
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from ettin.files import Json, fingerprint
 from ettin.presets import PHASES, SIZES
@@ -23,7 +24,8 @@ ELSEWHERE = "from elsewhere"
 ROLES = (*STYLES, ELSEWHERE)
 _PHASES = tuple(PHASES)
 _LARGEST = 2**63 - 1
-_SEEDLESS = ("seed", "found", "model_files")
+SEEDLESS = ("seed", "found", "model_files")
+"""Settings that differ between seeds, or follow from the model."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ class Result:
         """What two models must share to be compared: task, metric, limit and examples."""
         return self.task, self.metric, self.limit, self.data
 
-    @property
+    @cached_property
     def seedless(self) -> str:
         """Identifies its settings but for seeds, and for what follows from the model."""
-        return fingerprint(_without(self.record.get("settings"), _SEEDLESS))
+        return fingerprint(without(self.record.get("settings"), SEEDLESS))
 
 
 def results_of(records: tuple[Json, ...]) -> tuple[Result, ...]:
@@ -126,10 +128,25 @@ def size_order(result: Result) -> tuple[float, str]:
     return (float("inf") if known is None else known), result.size
 
 
-def _result(record: Json, run: str, last: bool) -> Result:  # noqa: FBT001 - private
+def baselines_of(record: Json) -> dict[str, float]:
+    """Name → value of the simple methods that a record states a number of."""
     stated = record.get("baselines")
     pairs = stated.items() if isinstance(stated, dict) else ()
-    limit = record.get("limit")
+    return {str(name): known for name, value in pairs if (known := number(value)) is not None}
+
+
+def without(value: object, keys: tuple[str, ...], *, depth: int = 99) -> object:
+    """A nested dictionary without some keys, wherever they stand down to a depth."""
+    if not isinstance(value, dict) or not depth:
+        return value
+    return {
+        key: without(inside, keys, depth=depth - 1)
+        for key, inside in value.items()
+        if key not in keys
+    }
+
+
+def _result(record: Json, run: str, last: bool) -> Result:  # noqa: FBT001 - private
     return Result(
         run=run,
         model=str(record.get("model", "a model")),
@@ -144,13 +161,11 @@ def _result(record: Json, run: str, last: bool) -> Result:  # noqa: FBT001 - pri
         metric=str(record.get("metric")),
         value=number(record.get("value")),
         error=number(record.get("stderr")),
-        baselines={
-            str(name): known for name, value in pairs if (known := number(value)) is not None
-        },
+        baselines=baselines_of(record),
         examples=_whole(record.get("examples")),
-        limit=_text(limit),
+        limit=_text(record.get("limit")),
         task_seed=_whole(record.get("seed")),
-        settings=fingerprint(_without(record.get("settings"), ("found",), depth=1))[:8],
+        settings=fingerprint(without(record.get("settings"), ("found",), depth=1))[:8],
         data=_text(record.get("data")),
         weights=_text(record.get("weights")),
         path=_text(record.get("path")),
@@ -175,32 +190,35 @@ def _runs(records: tuple[Json, ...]) -> dict[tuple[str, ...], str]:
     models that claim the same place in the same run are two runs.
     """
     stems: dict[tuple[str, ...], str] = {}
-    runs: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    runs: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for record in records:
         model = _model(record)
         name, _, tag, *rest = model
         stems[model] = re.sub(rf"[-@.]{re.escape(tag)}$", "", name) if tag else name
-        runs.setdefault((_text(record.get("recipe")) or stems[model], *rest), []).append(model)
+        runs.setdefault((_text(record.get("recipe")) or stems[model], *rest), set()).add(model)
     names: dict[tuple[str, ...], str] = {}
     for models in runs.values():
-        shared = min(stems[model] for model in models)
-        for model in models:
-            names[model] = stems[model] if _disagree(models) else shared
+        shared, disputed = min(stems[model] for model in models), _disputed_tags(models)
+        names |= {model: stems[model] if disputed else shared for model in models}
     for stem in sorted(set(names.values())):
-        models = sorted(model for model in names if names[model] == stem)
-        places = {model[3:] for model in models}
-        for model in models:
-            same = [other for other in models if other[3:] == model[3:]]
-            told = [stem, *filter(None, model[3:])] if len(places) > 1 else [stem]
-            mark = f" ({model[1][:8]})" if _disagree(same, tag=model[2]) else ""
-            names[model] = ", ".join(told) + mark
+        places: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        for model in (each for each in names if names[each] == stem):
+            places.setdefault(model[3:], set()).add(model)
+        for place, models in places.items():
+            told = [stem, *filter(None, place)] if len(places) > 1 else [stem]
+            disputed = _disputed_tags(models)
+            for model in models:
+                mark = f" ({model[1][:8]})" if model[2] in disputed else ""
+                names[model] = ", ".join(told) + mark
     return names
 
 
-def _disagree(models: list[tuple[str, ...]], *, tag: str | None = None) -> bool:
-    """Whether one checkpoint has two different weights, as after another training."""
-    tags = {model[2] for model in models} if tag is None else {tag}
-    return any(len({model[1] for model in models if model[2] == each}) > 1 for each in tags)
+def _disputed_tags(models: set[tuple[str, ...]]) -> set[str]:
+    """Checkpoints that have several weights, as after another training."""
+    weights: dict[str, set[str]] = {}
+    for _, of_model, tag, *_ in models:
+        weights.setdefault(tag, set()).add(of_model)
+    return {tag for tag, several in weights.items() if len(several) > 1}
 
 
 def _model(record: Json) -> tuple[str, ...]:
@@ -229,17 +247,6 @@ def _order(result: Result) -> tuple[object, ...]:
 
 def _or_less(value: int | None) -> int:
     return -1 if value is None else value
-
-
-def _without(value: object, keys: tuple[str, ...], *, depth: int = 99) -> object:
-    """A nested dictionary without some keys, wherever they stand down to a depth."""
-    if not isinstance(value, dict) or not depth:
-        return value
-    return {
-        key: _without(inside, keys, depth=depth - 1)
-        for key, inside in value.items()
-        if key not in keys
-    }
 
 
 def _text(value: object) -> str:

@@ -14,7 +14,7 @@ from ettin.report.chart import NARROW, WIDE
 from ettin.report.collect import Run
 from ettin.report.figures import STYLES, Figure
 from ettin.report.labels import Border
-from ettin.report.line_panels import SHAPES, Axis, Line, Panel, panels_chart
+from ettin.report.line_panels import SHAPES, Axis, Line, Panel, numbers_of, panels_chart
 from ettin.report.phases import borders_of
 from ettin.report.scores import UNTRAINED, can_be_drawn
 from ettin.report.tidy import ELSEWHERE, Measure, Result, metric_words, size_order
@@ -100,7 +100,7 @@ def _figure(
         panels_chart(panels, lines, axis, layout, tooltips=_TOOLTIPS) for layout in (WIDE, NARROW)
     )
     data = tuple(
-        {"panel": panel.title, "tokens": point["x"], **_numbers(point)}
+        {"panel": panel.title, "tokens": point["x"], **numbers_of(point)}
         for panel in panels
         for point in panel.points
     )
@@ -187,10 +187,6 @@ def _borders(results: list[Result], runs: tuple[Run, ...], *, cross: bool) -> tu
     )  # fmt: skip
     found = borders_of(own, {run.path: run.role for run in own})
     return tuple(border for border in found if "(" not in border.name)
-
-
-def _numbers(point: Json) -> Json:
-    return {key: value for key, value in point.items() if key not in ("x", "low", "high")}
 
 
 def _caption(kind: _Kind, panels: list[Panel]) -> str:

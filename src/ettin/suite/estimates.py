@@ -6,6 +6,7 @@ optimiser holds, and the activations of one micro-batch that the backward pass n
 """
 
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from ettin.recipe import Phase, Recipe, Suite
 from ettin.schedules import clock, saved_steps, tag, total_steps, training_flops
 from ettin.shape import Shape
 from ettin.suite.runs import SuiteRun
+
+Speeds = Mapping[tuple[str, str], list[float]]
+"""(size, objective) → tokens a second of each finished run."""
 
 _HIDDEN_VALUES, _INNER_VALUES = 14, 4
 """Values of hidden and of intermediate size that a layer keeps for the backward pass; with these,
@@ -56,7 +60,20 @@ def memory_bytes(recipe: Recipe, phase: Phase, shape: Shape) -> int:
     return shape.state_bytes + size * tokens * shape.num_hidden_layers * layer
 
 
-def throughput(suite: Suite, run: SuiteRun, *, out: Path) -> float | None:
+def measured_speeds(out: Path) -> Speeds:
+    """What the finished runs of a suite's directory show."""
+    measured: dict[tuple[str, str], list[float]] = {}
+    for directory in sorted((out / "runs").glob("*")):
+        if not files.is_finished(directory):
+            continue
+        facts = files.read_json(directory / files.MANIFEST).get("facts", {})
+        if facts.get("seconds"):
+            kind = str(facts.get("size")), str(facts.get("objective"))
+            measured.setdefault(kind, []).append(facts["tokens"] / facts["seconds"])
+    return measured
+
+
+def throughput(suite: Suite, run: SuiteRun, *, measured: Speeds) -> float | None:
     """Tokens a second of a run; None where nobody knows.
 
     As stated for its size; else the median of the suite's finished runs of that size, of those with
@@ -64,13 +81,6 @@ def throughput(suite: Suite, run: SuiteRun, *, out: Path) -> float | None:
     """
     if run.size in suite.tokens_per_second:
         return suite.tokens_per_second[run.size]
-    measured: dict[str, list[float]] = {}
-    for directory in sorted((out / "runs").glob("*")):
-        if not files.is_finished(directory):
-            continue
-        facts = files.read_json(directory / files.MANIFEST).get("facts", {})
-        if facts.get("size") == run.size and facts.get("seconds"):
-            speed = facts["tokens"] / facts["seconds"]
-            measured.setdefault(str(facts.get("objective")), []).append(speed)
-    alike = measured.get(run.objective) or [speed for each in measured.values() for speed in each]
+    of_size = [speed for (size, _), each in measured.items() if size == run.size for speed in each]
+    alike = measured.get((run.size, run.objective), of_size)
     return statistics.median(alike) if alike else None

@@ -8,8 +8,9 @@ What a job has done is a directory with a manifest, as of every stage. Its comma
 hand: each skips what is finished and goes on with what was interrupted.
 """
 
+import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +39,8 @@ class Job:
         seconds: how long it may take; None where no throughput is stated or measured.
         memory_bytes: of one device; None where it is not estimated.
         disk_bytes: of its output; 0 where it is not estimated.
+        sources: phase → source → `rows`, `tokens`, `epochs` that it reads; none where the corpus
+            is not prepared yet.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Job:
     seconds: float | None = None
     memory_bytes: int | None = None
     disk_bytes: int = 0
+    sources: Json = field(default_factory=dict)
 
     @property
     def command(self) -> str:
@@ -68,10 +72,8 @@ class Job:
         Args:
             out: the suite's directory.
         """
-        words = [
-            [word.replace(str(out), "") for word in command if word != "--json"]
-            for command in self.commands
-        ]
+        here = re.compile(rf"(^|[=,]){re.escape(str(out))}(?=/|$)")
+        words = [[here.sub(r"\1", word) for word in command] for command in self.commands]
         return fingerprint([self.kind, words, self.reads])
 
     def facts(self) -> Json:
@@ -89,4 +91,5 @@ class Job:
             "seconds": self.seconds,
             "memory_bytes": self.memory_bytes,
             "disk_bytes": self.disk_bytes,
+            "sources": self.sources,
         }

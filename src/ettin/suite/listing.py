@@ -12,6 +12,7 @@ from ettin.console import duration, human
 from ettin.files import Json
 from ettin.suite.job import Job
 from ettin.suite.plan import Plan
+from ettin.suite.sources import describe_reading
 
 _HEADINGS = ("job", "tokens", "steps", "saved", "FLOP", "time", "memory", "disk", "from", "to")
 _NUMBERS = slice(1, 8)
@@ -23,6 +24,7 @@ def describe(plan: Plan) -> str:
     groups = [list(group) for _, group in groupby(plan.jobs, key=_place)]
     rows = [_row(group, plan.out) for group in groups]
     lines = [*_aligned([list(_HEADINGS), *rows]), "", _totals(plan)]
+    lines += ["", *reading] if (reading := list(describe_reading(plan.jobs))) else []
     lines += ["", "Commands, in an order in which they can be typed:", ""]
     for group in groups:
         lines.append(group[0].command)

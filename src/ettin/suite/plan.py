@@ -9,6 +9,7 @@ No torch, no corpus and no text is needed to plan; a published suite plans in a 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ettin import files
@@ -17,9 +18,10 @@ from ettin.files import Json
 from ettin.presets import PUBLISHED_VOCABULARY
 from ettin.recipe import Suite, TrainedTokenizer
 from ettin.shape import Shape
-from ettin.suite.estimates import throughput, training_facts
+from ettin.suite.estimates import Speeds, measured_speeds, throughput, training_facts
 from ettin.suite.job import Job
 from ettin.suite.runs import SuiteRun, runs_of
+from ettin.suite.sources import sources_of_run
 from ettin.suite.trajectories import chosen_tags
 from ettin.suite_file import SuiteFile, load_suite
 from ettin.task_names import FROM_CORPUS, families_of
@@ -154,8 +156,12 @@ class _Planner:
             start = self.out / "runs" / run.start
             words += ["--phase", run.recipe.phases[0].name, "--from", str(start)]
             inputs.append(start)
-        shape = Shape(vocab_size=self._vocab_size(), **run.recipe.shape.model_dump())
-        speed = throughput(self.suite, run, out=self.out)
+        for phase in run.recipe.phases:
+            if phase.row_order is not None:
+                inputs.append(Path(self._path(phase.row_order)))
+                words.append(f"phases.{phase.name}.row_order={inputs[-1]}")
+        shape = Shape(vocab_size=self._vocab_size, **run.recipe.shape.model_dump())
+        speed = throughput(self.suite, run, measured=self._measured)
         return Job(
             f"train-{run.name}",
             "train",
@@ -163,14 +169,27 @@ class _Planner:
             output,
             tuple(inputs),
             reads=run.recipe.fingerprint,
+            sources=sources_of_run(run.recipe, self._corpus) if self._corpus else {},
             **training_facts(run, shape, tokens_per_second=speed),
         )
 
+    @cached_property
+    def _measured(self) -> Speeds:
+        return measured_speeds(self.out)
+
+    @cached_property
+    def _corpus(self) -> Json:
+        """What the corpus states of itself; nothing while it is not prepared."""
+        if not files.is_finished(self.corpus):
+            return {}
+        facts: Json = files.read_manifest(self.corpus, "corpus")["facts"]
+        return facts
+
+    @cached_property
     def _vocab_size(self) -> int:
         """Rows of the embedding: as prepared, as will be trained, or else as published."""
-        if files.is_finished(self.corpus):
-            facts = files.read_manifest(self.corpus, "corpus")["facts"]
-            return int(facts["tokenizer"]["padded_size"])
+        if self._corpus:
+            return int(self._corpus["tokenizer"]["padded_size"])
         if isinstance(self.suite.tokenizer, TrainedTokenizer):
             return -(-self.suite.tokenizer.vocab_size // 64) * 64
         return PUBLISHED_VOCABULARY
@@ -231,13 +250,8 @@ class _Planner:
         ):
             if words:
                 output = self.out / "results" / (name + ending)
-                command = [
-                    "ettin",
-                    "evaluate",
-                    str(export),
-                    "--tasks",
-                    ",".join(map(self._task, words)),
-                ]
+                listed = ",".join(map(self._task, words))
+                command = ["ettin", "evaluate", str(export), "--tasks", listed]
                 command += _options({"--data": data})
                 found.append((name + ending, _to([*command, *self._settings()], output), output))
         return found
@@ -252,6 +266,8 @@ class _Planner:
         return (self.corpus,) if str(self.corpus) in words else ()
 
     def _path(self, text: str) -> str:
+        if "://" in text:
+            return text
         return str(self.folder / Path(text).expanduser())
 
     def _path_or_id(self, text: str) -> str:

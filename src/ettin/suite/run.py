@@ -38,7 +38,7 @@ from ettin.suite.plan import Plan
 from ettin.suite.plan_file import is_written, write_plan
 from ettin.suite.state import Board, refuse_missing_inputs
 from ettin.suite.table import FEW, Shown, one_line, shown, table
-from ettin.suite.worker import SECONDS_TO_LEAVE, THREADS, cores, kill_group, stated_threads
+from ettin.suite.worker import SECONDS_TO_LEAVE, THREADS, caught, kill_group, threads_of_each
 
 _LOOK_AGAIN_SECONDS = 0.1
 _LIVE_INTERVAL_SECONDS = "2"
@@ -110,7 +110,7 @@ def run_suite(plan: Plan, *, jobs: int, snakemake: Path | None = None) -> Outcom
     if len(board.named("done")) == len(board.jobs) and is_written(plan) and snakemake is None:
         return outcome_of(board)
     _refuse_unwritable(plan.out)
-    threads = stated_threads() or max(1, cores() // jobs)
+    threads = threads_of_each(jobs)
     with _only_runner(plan.out):
         write_plan(plan)
         with _Signals().listening() as signals:
@@ -164,13 +164,8 @@ class _Signals:
     @contextlib.contextmanager
     def listening(self) -> Iterator["_Signals"]:
         """Catch them inside the block."""
-        asking = (signal.SIGINT, signal.SIGTERM)
-        before = {each: signal.signal(each, self._catch) for each in asking}
-        try:
+        with caught(self._catch):
             yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _catch(self, number: int, _: FrameType | None) -> None:
         self.numbers.append(number)

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -82,14 +82,19 @@ def work(plan: Plan, name: str) -> None:
         _attempt(plan, job, _begun(plan, job, attempt), ending, lock=lock)
 
 
-def cores() -> int:
+def threads_of_each(jobs: int) -> int:
+    """Threads of one of so many jobs at a time: as stated, or its share of the cores."""
+    return _stated_threads() or max(1, _cores() // jobs)
+
+
+def _cores() -> int:
     """Processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def stated_threads() -> int | None:
+def _stated_threads() -> int | None:
     """The number of threads that the environment asks for, if any."""
     first = os.environ.get(THREADS, "").partition(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else None
@@ -115,12 +120,8 @@ class _Ending:
     @contextlib.contextmanager
     def listening(self) -> Iterator["_Ending"]:
         """Catch SIGINT and SIGTERM inside the block."""
-        before = {each: signal.signal(each, self._catch) for each in _ASKING}
-        try:
+        with caught(self._catch):
             yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def tell(self) -> None:
         """Pass on what was asked for."""
@@ -136,7 +137,15 @@ class _Ending:
         self.tell()
 
 
-_ASKING = (signal.SIGINT, signal.SIGTERM)
+@contextlib.contextmanager
+def caught(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Give the signals that ask for an end, SIGINT and SIGTERM, to a handler inside the block."""
+    before = {each: signal.signal(each, handler) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def kill_group(leader: int) -> None:
@@ -209,7 +218,7 @@ def _remove(plan: Plan, directory: Path) -> None:
 def _begun(plan: Plan, job: Job, before: Attempt | None) -> Attempt:
     """The record of an attempt that begins."""
     empty = not job.output.is_dir() or not any(job.output.iterdir())
-    threads = stated_threads() or cores()
+    threads = threads_of_each(1)
     if before is not None and before.threads and not empty:
         threads = before.threads  # a resumed training is the same to the bit only with as many
     return Attempt(

@@ -7,6 +7,7 @@ from ettin.console import Progress, human, log
 from ettin.files import Json
 from ettin.recipe import Phase
 from ettin.schedules import clock
+from ettin.shares import describe_sources
 from ettin.training.setup import PhaseSetup, Setup
 
 PUBLISHED_REACH = 64
@@ -31,7 +32,7 @@ def announce(setup: Setup, *, step: int) -> None:
 
 
 def announce_phase(at: PhaseSetup, *, step: int) -> None:
-    """Say what a phase is, and which of its sources it repeats often."""
+    """Say what a phase is, what it reads of each source, and which of them it repeats often."""
     phase = at.phase
     log.info(
         "%s: %s steps of %d rows x %d tokens, RoPE %g global and %g local",
@@ -42,6 +43,10 @@ def announce_phase(at: PhaseSetup, *, step: int) -> None:
         phase.global_rope_theta,
         phase.local_rope_theta,
     )
+    if phase.row_order is not None:
+        log.info("%s: rows in the order that is stored in %s", phase.name, phase.row_order)
+    for line in describe_sources(at.sources):
+        log.info("%s reads %s", phase.name, line)
     limit = at.recipe.warn_above_epochs
     for source, epochs in at.epochs().items():
         if epochs > limit:

@@ -40,11 +40,15 @@ def finish(setup: Setup, out: Path, *, command: list[str]) -> RunSummary:
     start = files.read_json(out / directory.START)
     checkpoints = list_checkpoints(out)
     last, state = lines[-1], checkpoints[-1].state
+    row_orders: Json = start.get("row_orders", {})
+    made_from: Json = {"corpus": start["corpus"]["fingerprint"], "recipe": recipe.fingerprint}
+    if row_orders:
+        made_from["row_orders"] = {name: each["fingerprint"] for name, each in row_orders.items()}
     files.write_manifest(
         out,
         "run",
         command=command,
-        made_from={"corpus": start["corpus"]["fingerprint"], "recipe": recipe.fingerprint},
+        made_from=made_from,
         facts={
             "objective": recipe.objective,
             "variant": setup.variant,
@@ -54,6 +58,7 @@ def finish(setup: Setup, out: Path, *, command: list[str]) -> RunSummary:
             "initial_weights_hash": start["initial_weights_hash"],
             "corpus": start["corpus"],
             "order": start["order"],
+            "row_orders": row_orders,
             "steps": last["step"],
             "tokens": last["tokens"],
             "nominal_tokens": sum(clock(phase, total_steps(phase)) for phase in recipe.phases),

@@ -15,6 +15,7 @@ from ettin.schedules import (
     training_flops,
 )
 from ettin.shape import Shape
+from ettin.shares import Drawn, describe_sources
 from ettin.training.setup import PhaseSetup, make_phases, refuse_without_start, shape_of_run
 from ettin.training.start import Start, refuse_misfit
 
@@ -69,6 +70,8 @@ def _plan_phase(at: PhaseSetup, shape: Shape) -> Json:
         "checkpoints": [tag(phase, step) for step in saved_steps(phase)],
         "flops": training_flops(at.recipe, phase, shape),
         "epochs": at.epochs(),
+        "row_order": phase.row_order,
+        "sources": {name: each._asdict() for name, each in at.sources.items()},
     }
 
 
@@ -81,12 +84,15 @@ def describe_plan(planned: Json) -> str:
     ]
     for phase in planned["phases"]:
         high, low = phase["learning_rates"]
-        epochs = ", ".join(f"{name} {count:.2f}" for name, count in phase["epochs"].items())
         lines.append(
             f"  {phase['name']}: {phase['steps']:,} steps of {phase['batch_rows']:,} rows x "
             f"{phase['context_length']:,} tokens = {human(phase['tokens'])}, learning rate "
-            f"{high:.2e} to {low:.2e}, {len(phase['checkpoints'])} checkpoints; epochs: {epochs}"
+            f"{high:.2e} to {low:.2e}, {len(phase['checkpoints'])} checkpoints"
         )
+        if phase["row_order"]:
+            lines.append(f"    rows in the order that is stored in {phase['row_order']}")
+        drawn = {name: Drawn(**each) for name, each in phase["sources"].items()}
+        lines += [f"    {line}" for line in describe_sources(drawn)]
     lines.append(
         f"{len(planned['checkpoints'])} checkpoints of {human(planned['checkpoint_bytes'])}B: "
         f"{human(planned['disk_bytes'])}B of disk; "

@@ -19,6 +19,7 @@ import yaml
 
 from ettin import files
 from ettin.data.corpus import Corpus
+from ettin.data.phase_orders import fingerprint_of, order_of
 from ettin.errors import InputError
 from ettin.files import Json
 from ettin.recipe import Recipe
@@ -82,7 +83,8 @@ def refuse_another(run: Path, *, recipe: Recipe, corpus: Corpus, start: Json | N
     """Continue a run only with what it was begun with.
 
     Raises:
-        InputError: the recipe, the corpus or the start differs; each difference is named.
+        InputError: the recipe, the corpus, the order or the start differs; each difference is
+            named.
     """
     begun, began = load_recipe(run / RECIPE), files.read_json(run / START)
     was, now = _flat(begun.what_is_learned()), _flat(recipe.what_is_learned())
@@ -94,10 +96,17 @@ def refuse_another(run: Path, *, recipe: Recipe, corpus: Corpus, start: Json | N
     if began["corpus"]["fingerprint"] != corpus.fingerprint:
         differences.append(
             f"corpus: begun with {began['corpus']['path']}, now {corpus.path.absolute()} "
-            "(its content differs)"
+            "(its content differs, or the run is of an ettin that knew corpora by their manifests)"
         )
     if began["start"] and start and began["start"]["weights"] != start["weights"]:
         differences.append(f"start: the weights of {start['where']} are others by now")
+    if not differences:
+        order = fingerprint_of([order_of(recipe, phase, corpus) for phase in recipe.phases])
+        if order != began["order"]:
+            differences.append(
+                f"order: begun with {began['order']}, now {order} (another row_order, or this "
+                "ettin orders rows differently)"
+            )
     if differences:
         listed = "\n".join(f"  - {difference}" for difference in differences)
         raise InputError(

@@ -1,24 +1,26 @@
 """What a run computes with, made from a recipe, a corpus and, if it has one, its start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
 import torch
 from optimi import StableAdamW
 
-from ettin import files
 from ettin.data.batches import RowReader, training_reader
 from ettin.data.corpus import Corpus
-from ettin.data.order import Order, make_order
+from ettin.data.phase_orders import fingerprint_of, order_of, sources_of
+from ettin.data.stored_order import AnyOrder, StoredOrder
 from ettin.errors import InputError
 from ettin.files import Json
+from ettin.identity import fingerprint_arrays
 from ettin.model.transformer import Transformer
 from ettin.objectives import Vocabulary
 from ettin.recipe import CROSS, Phase, Recipe
 from ettin.records import kind_of_objective
-from ettin.schedules import place, rows_before, total_steps
+from ettin.schedules import place, total_steps
 from ettin.shape import Shape
+from ettin.shares import Drawn
 from ettin.training.checkpoint import restore_optimizer
 from ettin.training.device import choose_device, choose_precision
 from ettin.training.optimizer import build_optimizer
@@ -45,7 +47,7 @@ class PhaseSetup:
     phase: Phase
     first_step: int
     corpus: Corpus
-    order: Order
+    order: AnyOrder
     reader: RowReader
     vocabulary: Vocabulary
 
@@ -72,14 +74,14 @@ class PhaseSetup:
             vocabulary=self.vocabulary,
         )
 
+    @cached_property
+    def sources(self) -> dict[str, Drawn]:
+        """What the phase reads of each source."""
+        return sources_of(self.order, self.phase, self.corpus)
+
     def epochs(self) -> dict[str, float]:
         """How often the phase reads each source."""
-        rows = rows_before(self.phase, total_steps(self.phase) + 1)
-        weights = sum(source.weight for source in self.order.sources)
-        return {
-            source.name: rows * source.weight / weights / source.rows
-            for source in self.order.sources
-        }
+        return {name: each.epochs for name, each in self.sources.items()}
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ def build(recipe: Recipe, *, corpus: Corpus, start: Start | None = None) -> Setu
     """Make everything that training needs; the model is on its device and has no weights yet.
 
     Raises:
-        InputError: the corpus lacks rows of a context length, or a source of the mixture; the
-            start fits neither the recipe nor the corpus; a cross phase has no start.
+        InputError: the corpus does not have what an order needs, see `order_of`; the start fits
+            neither the recipe nor the corpus; a cross phase has no start.
     """
     refuse_without_start(recipe, start.facts if start else None)
     if start is not None:
@@ -158,18 +160,18 @@ def make_phases(recipe: Recipe, *, corpus: Corpus) -> tuple[PhaseSetup, ...]:
     """What each phase of a recipe trains on.
 
     Raises:
-        InputError: the corpus lacks rows of a context length, or a source of the mixture.
+        InputError: see `order_of`.
     """
     ends = accumulate((total_steps(phase) for phase in recipe.phases), initial=0)
     vocabulary = vocabulary_of(corpus)
     phases = []
     for phase, first_step in zip(recipe.phases, ends, strict=False):
-        length = phase.context_length
-        rows = {name: len(corpus.table(name, length)) for name in corpus.source_names}
-        order = make_order(
-            seed=recipe.seed, phase=phase.order, rows=rows, mixture=recipe.mixture_of(phase)
+        order = order_of(recipe, phase, corpus)
+        reader = training_reader(
+            corpus, order, phase=phase.name, context_length=phase.context_length
         )
-        reader = training_reader(corpus, order, phase=phase.name, context_length=length)
+        # The masks of a stored order are the run's own, so that seeds differ on the same rows.
+        reader = replace(reader, seed=recipe.seed)
         phases.append(PhaseSetup(recipe, phase, first_step, corpus, order, reader, vocabulary))
     return tuple(phases)
 
@@ -245,16 +247,21 @@ def start_facts(setup: Setup) -> Json:
             "path": str(setup.corpus.path.absolute()),
             "fingerprint": setup.corpus.fingerprint,
         },
-        "order": order_fingerprint(setup),
+        "order": fingerprint_of([at.order for at in setup.phases]),
+        "row_orders": row_orders(setup),
         "shape": setup.model.shape.model_dump(),
         "parameters": sum(parameter.numel() for parameter in setup.model.parameters()),
-        "initial_weights_hash": files.fingerprint_arrays(
+        "initial_weights_hash": fingerprint_arrays(
             {name: tensor.numpy() for name, tensor in weights.items()}
         ),
         "start": setup.start.facts if setup.start else None,
     }
 
 
-def order_fingerprint(setup: Setup) -> str:
-    """Identifies the rows of every step of the run."""
-    return files.fingerprint([phase.order.fingerprint for phase in setup.phases])
+def row_orders(setup: Setup) -> Json:
+    """Where the stored orders of a run lie and what identifies them, by phase."""
+    return {
+        at.phase.name: {"path": str(at.order.path.absolute()), "fingerprint": at.order.fingerprint}
+        for at in setup.phases
+        if isinstance(at.order, StoredOrder)
+    }

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ettin import files
 from ettin.console import log
 from ettin.data.corpus import Corpus
 from ettin.errors import InputError, nearest
 from ettin.files import Json
+from ettin.identity import fingerprint_arrays
 from ettin.recipe import CROSS, Recipe
 from ettin.records import Kind, kind_of_objective
 from ettin.shape import Dimensions, Shape
@@ -92,7 +92,7 @@ def open_start(where: str) -> Start:
             "where": where,
             "path": str(path),
             **facts,
-            "weights": files.fingerprint_arrays(arrays),
+            "weights": fingerprint_arrays(arrays),
         },
         path=path,
         tokenizer=(

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ettin.data.batches import RowReader, Stream, split_rows
 from ettin.data.corpus import Corpus
-from ettin.data.order import Order, Rows
+from ettin.data.order import Rows
+from ettin.data.stored_order import AnyOrder
 from ettin.model.transformer import Dropout, Transformer
 from ettin.objectives import Task, Vocabulary, make_task, summed_loss
 from ettin.random_bits import USE_DROPOUT, key, keys
@@ -81,7 +82,7 @@ def load_step(
     *,
     recipe: Recipe,
     phase: Phase,
-    order: Order,
+    order: AnyOrder,
     reader: RowReader,
     vocabulary: Vocabulary,
 ) -> Step:

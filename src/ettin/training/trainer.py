@@ -24,6 +24,7 @@ from ettin.data.batches import prefetched
 from ettin.data.corpus import Corpus
 from ettin.errors import StoppedError
 from ettin.files import Json
+from ettin.identity import refuse_incomplete
 from ettin.model.transformer import Transformer
 from ettin.recipe import Recipe
 from ettin.schedules import clock, falls_on, learning_rate_factor, saves_after, total_steps
@@ -84,7 +85,8 @@ def train(
         profile: trace three steps into `<out>.trace.json`, for chrome://tracing or Perfetto.
 
     Raises:
-        InputError: `out` holds another run, or corpus or start do not fit the recipe.
+        InputError: `out` holds another run, corpus or start do not fit the recipe, or files of the
+            corpus are missing or of another size.
         StoppedError: a signal asked for an end; the run is saved and resumes.
         NoSpaceError: the disk is full; the previous checkpoint is intact.
     """
@@ -98,6 +100,7 @@ def train(
         if files.is_finished(out):
             log.info("%s is finished already; nothing to do", out)
             return directory.summary(out)
+        refuse_incomplete(corpus.path)
         setup = build(recipe, corpus=corpus, start=start)
         with (
             logged_to(out.with_name(out.name + ".log")),

@@ -15,7 +15,7 @@ import pyarrow
 from pyarrow import compute, ipc
 
 from ettin.data.corpus import Corpus
-from ettin.data.documents import shard_name
+from ettin.data.documents import integers, shard_name
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -147,7 +147,7 @@ class _Shard:
     def __init__(self, path: str) -> None:
         batch = ipc.open_file(pyarrow.memory_map(path)).get_batch(0)
         self.ids: pyarrow.LargeStringArray = batch.column("id")
-        self.offsets: Int64Array = batch.column("tokens").offsets.to_numpy()
+        self.offsets: Int64Array = integers(batch.column("tokens").offsets)
 
 
 def groups(numbers: Int64Array) -> list[Int64Array]:

@@ -10,19 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ettin.data.corpus import rows_path
-from ettin.data.order import Order, permute
 from ettin.data.seen.rows import RowsOfDocument, SeenRows
 from ettin.data.seen.runs import SeenPhase, SeenRun, open_run
 from ettin.data.seen.slabs import Tables
 from ettin.errors import InputError
 from ettin.files import Json
-from ettin.random_bits import keys
 from ettin.schedules import rows_before
-
-Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -93,7 +88,7 @@ class Finder:
     ) -> list[Json]:
         """The steps of a phase, of which so many rows were consumed, that hold pieces."""
         epochs = at.order.epochs_until(source, consumed)
-        positions = positions_of(at.order, source, pieces.row, epochs=epochs).tolist()
+        positions = at.order.positions(source, pieces.row, epochs=epochs).tolist()
         steps: list[Json] = []
         columns = (each.tolist() for each in pieces)
         for row, start, length, found in zip(*columns, positions, strict=True):
@@ -126,29 +121,6 @@ class Finder:
             corpus, (source,), length, documents=self._tables.documents, split="held-out"
         )
         return bool(len(rows.rows_with(source, document).row))
-
-
-def positions_of(order: Order, source: str, rows: Int64Array, *, epochs: int) -> Int64Array:
-    """`Order.positions` of many rows of a source at once.
-
-    Args:
-        order: of a phase.
-        source: one of its sources.
-        rows: int64 [n].
-        epochs: how many.
-
-    Returns:
-        int64 [n, epochs].
-    """
-    number = [each.name for each in order.sources].index(source)
-    of = order.sources[number]
-    which = np.repeat(np.arange(epochs, dtype=np.int64), len(rows))
-    streams = keys(order._source_key(of), which)
-    size = np.full_like(which, of.rows)
-    draws = which * of.rows + permute(np.tile(rows, epochs), size, streams, invert=True)
-    mixed = [order._mixture_position(number, draw) for draw in draws.tolist()]
-    found = order._shuffle_windows(np.array(mixed, dtype=np.int64), invert=True)
-    return found.reshape(epochs, len(rows)).T
 
 
 def find(path: Path, document_id: str, *, corpus: Path | None = None) -> Found:

@@ -18,9 +18,10 @@ import numpy.typing as npt
 import pyarrow
 from pyarrow import ipc
 
+from ettin.data.chunking import Chunks
 from ettin.data.corpus import Corpus, Split, rows_path
+from ettin.data.documents import integers
 from ettin.data.order import Rows
-from ettin.data.packing import Chunks
 from ettin.data.seen.documents import SeenDocuments, groups
 
 Int64Array = npt.NDArray[np.int64]
@@ -137,8 +138,8 @@ class _Block:
     """One record batch of a row table."""
 
     def __init__(self, column: pyarrow.ListArray, first_document: int) -> None:
-        self.offsets: npt.NDArray[np.int32] = column.offsets.to_numpy()
-        fields = [column.values.field(name).to_numpy() for name in Chunks._fields]
+        self.offsets: npt.NDArray[np.int32] = integers(column.offsets)
+        fields = [integers(column.values.field(name)) for name in Chunks._fields]
         self.chunks = Chunks(*fields)
         self.first_document = first_document
 

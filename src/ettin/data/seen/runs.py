@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from ettin import files
 from ettin.data.corpus import Corpus
-from ettin.data.order import Order, make_order
+from ettin.data.phase_orders import fingerprint_of, order_of
+from ettin.data.stored_order import AnyOrder
 from ettin.errors import InputError, nearest
 from ettin.files import Json
 from ettin.recipe import Phase, Recipe
@@ -46,7 +47,7 @@ class SeenPhase:
     """
 
     phase: Phase
-    order: Order
+    order: AnyOrder
     first_step: int
     steps: int
 
@@ -141,7 +142,7 @@ class SeenRun:
     @property
     def derived_order(self) -> str:
         """The fingerprint of the orders that recipe and corpus give; the run recorded `order`."""
-        return files.fingerprint([each.order.fingerprint for each in self.phases])
+        return fingerprint_of([each.order for each in self.phases])
 
     def refuse_other_order(self) -> None:
         """Refuse to answer from an order that is not the one trained on.
@@ -211,7 +212,7 @@ def open_run(path: Path, *, corpus: Path | None = None) -> SeenRun:
         corpus: where its corpus lies now; where it lay then unless given.
 
     Raises:
-        InputError: not a run; the corpus is not there, or is another one.
+        InputError: not a run; the corpus or a stored order is not there, or is another one.
     """
     began = path / "start.json"
     if not began.is_file():
@@ -221,24 +222,16 @@ def open_run(path: Path, *, corpus: Path | None = None) -> SeenRun:
     recipe = load_recipe(path / "recipe.yaml")
     opened = _open_corpus(path, start["corpus"], corpus)
     firsts = accumulate((total_steps(phase) for phase in recipe.phases), initial=0)
+    places = {name: Path(each["path"]) for name, each in start.get("row_orders", {}).items()}
+    orders = [
+        order_of(recipe, phase, opened, stored_at=places.get(phase.name)) for phase in recipe.phases
+    ]
     phases = tuple(
-        SeenPhase(phase, order_of(recipe, phase, opened), first, total_steps(phase))
-        for phase, first in zip(recipe.phases, firsts, strict=False)
+        SeenPhase(phase, order, first, total_steps(phase))
+        for phase, order, first in zip(recipe.phases, orders, firsts, strict=False)
     )
     checkpoints = _checkpoints(path, phases, manifest)
     return SeenRun(path, recipe, opened, phases, checkpoints, manifest, str(start["order"]))
-
-
-def order_of(recipe: Recipe, phase: Phase, corpus: Corpus) -> Order:
-    """The order of a phase's rows.
-
-    Raises:
-        InputError: the corpus lacks rows of its context length, or a source of its mixture.
-    """
-    rows = {name: len(corpus.table(name, phase.context_length)) for name in corpus.source_names}
-    return make_order(
-        seed=recipe.seed, phase=phase.order, rows=rows, mixture=recipe.mixture_of(phase)
-    )
 
 
 def _open_corpus(run: Path, recorded: Json, given: Path | None) -> Corpus:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from ettin.console import human
+from ettin.data.preparation.samples import merge, summarise
+from ettin.data.preparation.working import PartRecord
 from ettin.data.sources import Source, Tally, list_files
 from ettin.tokenizer import Fertility
 
 
 @dataclass(frozen=True)
 class PreparedSummary:
-    """What a corpus holds.
+    """What a corpus holds; or, while `parts_left` is not 0, what one of several tasks has made.
 
     Attributes:
         corpus: its directory, absolute.
@@ -23,6 +25,7 @@ class PreparedSummary:
         skipped: files, lines and rows left out, by reason.
         fertility: of the tokenizer on a sample of the documents.
         fill: by context length, the share of the positions of training rows that hold tokens.
+        parts_left: how many parts other tasks have not made yet; with them, there is no corpus.
     """
 
     corpus: Path
@@ -33,9 +36,10 @@ class PreparedSummary:
     skipped: dict[str, int]
     fertility: Fertility
     fill: dict[int, float]
+    parts_left: int = 0
 
 
-def summarise(out: Path, facts: dict[str, Any]) -> PreparedSummary:
+def summarise_corpus(out: Path, facts: dict[str, Any]) -> PreparedSummary:
     """The summary of a corpus, out of the facts of its manifest."""
     sources = list(facts["sources"].values())
     skipped: Counter[str] = Counter()
@@ -57,6 +61,25 @@ def summarise(out: Path, facts: dict[str, Any]) -> PreparedSummary:
         skipped=dict(skipped),
         fertility=Fertility(tokenizer["tokens_per_word"], tokenizer["bytes_per_token"]),
         fill=fill,
+    )
+
+
+def summarise_task(out: Path, records: list[PartRecord], parts_left: int) -> PreparedSummary:
+    """The summary of what one task has made, while parts of others are missing."""
+    skipped: Counter[str] = Counter()
+    for record in records:
+        skipped.update(record.skipped)
+    measured = summarise(merge(record.sample for record in records))
+    return PreparedSummary(
+        corpus=out.resolve(),
+        documents=sum(record.documents for record in records),
+        tokens=sum(record.tokens for record in records),
+        bytes=sum(record.text_bytes for record in records),
+        held_out_tokens=0,
+        skipped=dict(skipped),
+        fertility=Fertility(**measured),
+        fill={},
+        parts_left=parts_left,
     )
 
 
@@ -83,7 +106,8 @@ def source_line(name: str, facts: dict[str, Any], tally: Tally) -> str:
     """What the log says of a source when it is done."""
     rows = ", ".join(
         f"{each['train']:,} + {each['held_out']:,} rows of {length} "
-        f"({100 * each['fill']:.2f} % full)"
+        f"({100 * each['fill']:.2f} % full"
+        f"{f', {skipped:,} tokens left out' if (skipped := each['skipped_tokens']) else ''})"
         for length, each in facts["rows"].items()
     )
     # Ids of a vocabulary that is not byte-level do not tell how many bytes their text had.
