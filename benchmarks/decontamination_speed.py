@@ -19,8 +19,8 @@ from typing import Any
 os.environ["RAYON_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 from benchmarks.speed_results import commit, hardware
-from ettin.data.decontamination import Decontamination
-from ettin.data.sources import Source, Tally, read_documents
+from ettin.data.clean.decontamination import Decontamination
+from ettin.data.reading.sources import Source, Tally, read_documents
 from ettin.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parent.parent

@@ -32,7 +32,7 @@ from typing import Any
 from benchmarks.speed_results import commit, hardware, spread
 from ettin import files
 from ettin.console import log, set_up_logging
-from ettin.data.sources import Source, Tally, read_documents
+from ettin.data.reading.sources import Source, Tally, read_documents
 from ettin.files import Json
 from ettin.tokenizer import load_tokenizer
 

@@ -47,7 +47,7 @@ from ettin import files, huggingface
 from ettin.console import log, set_up_logging
 from ettin.data.corpus import Corpus
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source, Tally, read_documents
+from ettin.data.reading.sources import Source, Tally, read_documents
 from ettin.files import Json
 from ettin.objectives import ANSWER_OFFSETS
 from ettin.quickstart import NOT_LIBRARY

@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from ettin import files
-from ettin.data.sources import Source, list_files, make_unique, named_sources, read_counted
-from ettin.data.tally import Reading, Tally
-from ettin.data.words import list_words
+from ettin.data.clean.words import list_words
+from ettin.data.reading.sources import Source, list_files, make_unique, named_sources, read_counted
+from ettin.data.reading.tally import Reading, Tally
 from ettin.errors import InputError, NoSpaceError
 
 os.environ.setdefault("TQDM_DISABLE", "1")

@@ -12,7 +12,7 @@ import pytest
 
 from ettin.console import log
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source, Tally, read_documents
+from ettin.data.reading.sources import Source, Tally, read_documents
 from ettin.tokenizer_training import train_tokenizer
 from tests.runs import phased_run
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ettin.data.mds_index import read_index
-from ettin.data.mds_shards import MdsShard
-from ettin.data.mds_writing import MdsWriter
+from ettin.data.mds.index import read_index
+from ettin.data.mds.shards import MdsShard
+from ettin.data.mds.writing import MdsWriter
 from ettin.data.preparation.pieces import list_pieces, read_piece
-from ettin.data.sources import Source
-from ettin.data.tally import Reading
-from ettin.data.tokenised import SampleRules, TokenisedDocument
+from ettin.data.reading.sources import Source
+from ettin.data.reading.tally import Reading
+from ettin.data.reading.tokenised import SampleRules, TokenisedDocument
 
 COLUMNS = {"input_ids": "ndarray:uint32", "id": "str"}
 SAMPLES = [

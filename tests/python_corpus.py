@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source
+from ettin.data.reading.sources import Source
 
 PACKAGES = ("alpha", "beta", "gamma")
 HELD_OUT = 0.1

@@ -13,7 +13,7 @@ import random
 from pathlib import Path
 
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source, Tally, read_documents
+from ettin.data.reading.sources import Source, Tally, read_documents
 from ettin.tokenizer_training import train_tokenizer
 
 OLD_LENGTH = 32

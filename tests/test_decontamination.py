@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ettin.data import words as words_module
-from ettin.data.decontamination import Decontamination, Match
-from ettin.data.evaluation_ngrams import HashTable
-from ettin.data.words import list_words
+from ettin.data.clean import words as words_module
+from ettin.data.clean.decontamination import Decontamination, Match
+from ettin.data.clean.evaluation_ngrams import HashTable
+from ettin.data.clean.words import list_words
 from ettin.errors import InputError
 
 QUESTION = (

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ettin.data.decontamination import Decontamination
-from ettin.data.decontamination_count import DecontaminationCount, report, summary
-from ettin.data.tally import Document
+from ettin.data.clean.decontamination import Decontamination
+from ettin.data.clean.decontamination_count import DecontaminationCount, report, summary
+from ettin.data.reading.tally import Document
 
 WORDS = [f"word{number}" for number in range(400)]
 RECORDS = [" ".join(WORDS[start : start + 13]) for start in range(0, 400, 13)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ettin.data.sources import Source, Tally, read_documents
+from ettin.data.reading.sources import Source, Tally, read_documents
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "deduplicate.py"
 STOP_WORDS = ["the", "of", "and", "that", "with", "have", "to", "be"]

@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from ettin.data.evaluation_texts import list_evaluation_files, read_evaluation_file
+from ettin.data.clean.evaluation_texts import list_evaluation_files, read_evaluation_file
 from ettin.errors import InputError
 
 RECORDS = [

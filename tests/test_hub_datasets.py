@@ -13,10 +13,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from ettin.data import remote_files
-from ettin.data.hub_datasets import choose_files
-from ettin.data.remote_files import SourceUnavailableError
-from ettin.data.sources import Source, Tally, list_files, read_documents
+from ettin.data.reading import remote_files
+from ettin.data.reading.hub_datasets import choose_files
+from ettin.data.reading.remote_files import SourceUnavailableError
+from ettin.data.reading.sources import Source, Tally, list_files, read_documents
 from ettin.errors import InputError
 from tests.hub import TOKEN, Hub, serving
 
@@ -229,7 +229,7 @@ def test_a_hub_that_fails_ends_the_command(hub: Hub, monkeypatch: pytest.MonkeyP
 
 def test_the_endpoint_and_token_of_the_environment_are_used(hub: Hub, tmp_path: Path) -> None:
     script = (
-        "from ettin.data.sources import *\n"
+        "from ettin.data.reading.sources import *\n"
         f"for each in read_documents(Source('s', ('{URL}/extra',)), tally=Tally()): "
         "print(each.id, each.text)\n"
     )

@@ -12,7 +12,7 @@ import torch
 from ettin import files
 from ettin.data.corpus import Corpus
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source
+from ettin.data.reading.sources import Source
 from ettin.errors import InputError
 from ettin.identity import identity, refuse_incomplete
 from ettin.training.setup import build

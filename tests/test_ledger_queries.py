@@ -14,6 +14,7 @@ from ettin import files
 from ettin.check import check
 from ettin.data.corpus import Corpus
 from ettin.data.prepare import prepare
+from ettin.data.reading.sources import Source
 from ettin.data.seen import show as show_module
 from ettin.data.seen.documents import SeenDocuments
 from ettin.data.seen.export import export
@@ -21,7 +22,6 @@ from ettin.data.seen.find import Finder, find
 from ettin.data.seen.runs import open_run
 from ettin.data.seen.show import show
 from ettin.data.seen.slabs import slabs
-from ettin.data.sources import Source
 from ettin.errors import InputError
 from ettin.schedules import tag, total_steps
 from ettin.training.setup import make_phases

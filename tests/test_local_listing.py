@@ -4,8 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from ettin.data.sources import Source, Tally, list_files, local_tops, named_sources, read_documents
-from ettin.data.tally import Reading
+from ettin.data.reading.sources import (
+    Source,
+    Tally,
+    list_files,
+    local_tops,
+    named_sources,
+    read_documents,
+)
+from ettin.data.reading.tally import Reading
 from ettin.errors import InputError
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ettin.data.corpus import Corpus
-from ettin.data.mds_export import write_mds
-from ettin.data.mds_index import DamagedShard, read_index
-from ettin.data.mds_shards import MdsShard
+from ettin.data.mds.export import write_mds
+from ettin.data.mds.index import DamagedShard, read_index
+from ettin.data.mds.shards import MdsShard
 from ettin.errors import InputError
 from ettin.files import read_manifest, verify
 from tests.mds_folders import COLUMNS, INDEX, SAMPLES, SHARD, read, write

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ettin.data.mds_index import DamagedShard, read_index
-from ettin.data.mds_shards import MdsShard
+from ettin.data.mds.index import DamagedShard, read_index
+from ettin.data.mds.shards import MdsShard
 from ettin.errors import InputError
 from tests.mds_folders import (
     COLUMNS,

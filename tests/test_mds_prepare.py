@@ -13,13 +13,13 @@ import torch
 from ettin.cli import main
 from ettin.console import read_json_lines
 from ettin.data.corpus import Corpus
-from ettin.data.mds_export import write_mds
-from ettin.data.mds_source import mds_sources
-from ettin.data.mds_writing import MdsWriter
+from ettin.data.mds.export import write_mds
+from ettin.data.mds.source import mds_sources
+from ettin.data.mds.writing import MdsWriter
 from ettin.data.prepare import prepare
-from ettin.data.sources import OnError, Source
-from ettin.data.tally import Reading, Tally
-from ettin.data.tokenised import SampleRules, TokenisedDocument
+from ettin.data.reading.sources import OnError, Source
+from ettin.data.reading.tally import Reading, Tally
+from ettin.data.reading.tokenised import SampleRules, TokenisedDocument
 from ettin.errors import InputError
 from ettin.files import read_manifest, verify
 from ettin.mixtures import published

@@ -12,7 +12,7 @@ import transformers
 
 from ettin.data.corpus import Corpus
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source
+from ettin.data.reading.sources import Source
 from ettin.errors import InputError
 from ettin.evaluation.models import EvaluatedModel, open_model
 from ettin.evaluation.quick.data import Document

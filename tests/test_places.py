@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from ettin.data.places import Pattern, check_url, local_place, split_pattern, without_secrets
+from ettin.data.reading.places import (
+    Pattern,
+    check_url,
+    local_place,
+    split_pattern,
+    without_secrets,
+)
 from ettin.errors import InputError
 
 

@@ -23,8 +23,8 @@ from ettin.data.corpus import Corpus
 from ettin.data.preparation.pieces import line_spans, list_pieces, read_piece
 from ettin.data.preparation.samples import DocumentSample
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source
-from ettin.data.tally import Reading, SourceFile, Tally
+from ettin.data.reading.sources import Source
+from ettin.data.reading.tally import Reading, SourceFile, Tally
 from ettin.errors import InputError, NoSpaceError
 from ettin.files import Json, read_json, read_manifest, verify
 
@@ -154,7 +154,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source
+from ettin.data.reading.sources import Source
 from ettin.errors import StoppedError
 
 if __name__ == "__main__":

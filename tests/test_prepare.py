@@ -10,7 +10,7 @@ from tokenizers import normalizers
 from ettin.data.corpus import Corpus
 from ettin.data.preparation.samples import measure, summarise_loss
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source
+from ettin.data.reading.sources import Source
 from ettin.errors import InputError
 from ettin.files import read_manifest, verify
 from ettin.tokenizer import Tokenizer, load_tokenizer

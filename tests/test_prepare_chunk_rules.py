@@ -11,7 +11,7 @@ from ettin.cli import app
 from ettin.data.chunking import ChunkRule
 from ettin.data.corpus import Corpus, rows_path
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source
+from ettin.data.reading.sources import Source
 from ettin.errors import InputError
 
 

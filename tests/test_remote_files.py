@@ -13,10 +13,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from ettin.data import remote_files
-from ettin.data.remote_files import SourceUnavailableError
-from ettin.data.sources import Document, Source, Tally, list_files, read_documents
-from ettin.data.tally import SourceFile
+from ettin.data.reading import remote_files
+from ettin.data.reading.remote_files import SourceUnavailableError
+from ettin.data.reading.sources import Document, Source, Tally, list_files, read_documents
+from ettin.data.reading.tally import SourceFile
 from ettin.errors import InputError
 from tests.web_folder import WebFolder, web_folder
 

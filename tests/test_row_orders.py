@@ -11,8 +11,8 @@ import pytest
 from ettin import files
 from ettin.check import check, examine
 from ettin.data.corpus import Corpus
-from ettin.data.mds_source import mds_sources
-from ettin.data.mds_writing import MdsWriter
+from ettin.data.mds.source import mds_sources
+from ettin.data.mds.writing import MdsWriter
 from ettin.data.order_writing import permutation, write_order
 from ettin.data.prepare import prepare
 from ettin.data.seen.export import export

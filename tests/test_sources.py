@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from ettin.data.sources import (
+from ettin.data.reading.sources import (
     Document,
     OnError,
     Source,

@@ -9,15 +9,15 @@ import pytest
 from pyarrow import parquet
 
 from ettin.data.corpus import Corpus
-from ettin.data.mds_index import read_index
-from ettin.data.mds_source import mds_sources
-from ettin.data.mds_writing import MdsWriter, write_index
+from ettin.data.mds.index import read_index
+from ettin.data.mds.source import mds_sources
+from ettin.data.mds.writing import MdsWriter, write_index
 from ettin.data.order_writing import permutation, write_order
 from ettin.data.prepare import prepare
-from ettin.data.sources import Source
+from ettin.data.reading.sources import Source
+from ettin.data.reading.tally import Reading, Tally
+from ettin.data.reading.tokenised import SampleRules
 from ettin.data.stored_order import BLOCK_ROWS, StoredOrder
-from ettin.data.tally import Reading, Tally
-from ettin.data.tokenised import SampleRules
 from ettin.errors import InputError
 from ettin.files import verify
 from ettin.tokenizer import load_tokenizer

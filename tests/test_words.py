@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ettin.data import words as module
-from ettin.data.words import WORD_WEIGHT, Words, hash_texts, list_words, windows
+from ettin.data.clean import words as module
+from ettin.data.clean.words import WORD_WEIGHT, Words, hash_texts, list_words, windows
 
 # Letters of every kind that the rule tells apart, and signs that join, separate or compose.
 ALPHABET = (

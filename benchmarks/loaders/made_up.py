@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ettin import files
 from ettin.data.chunking import cut_into_chunks
 from ettin.data.corpus_writing import SourceWriter, write_rows
-from ettin.data.mds_writing import MdsWriter
+from ettin.data.mds.writing import MdsWriter
 from ettin.random_bits import key, keys, nonnegative
 
 CONTEXT_LENGTH = 1024

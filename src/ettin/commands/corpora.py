@@ -108,9 +108,9 @@ def prepare(
 ) -> None:
     """Turn text into a corpus: tokens, rows and a held-out part."""
     from ettin.data import prepare as stage
-    from ettin.data.mds_source import mds_sources
+    from ettin.data.mds.source import mds_sources
     from ettin.data.preparation.workers import available_cores
-    from ettin.data.sources import named_sources
+    from ettin.data.reading.sources import named_sources
 
     if mds is not None and (text or source):
         raise InputError("give either --text PATH… or --source NAME=PATH…, or else --mds DIR")

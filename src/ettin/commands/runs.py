@@ -117,7 +117,7 @@ def _export_mds(
     where: str, out: Path, context_length: int | None, compression: str | None, *, as_json: bool
 ) -> None:
     from ettin.data.corpus import Corpus
-    from ettin.data.mds_export import write_mds
+    from ettin.data.mds.export import write_mds
 
     manifest = write_mds(
         Corpus.open(Path(where)),

@@ -29,7 +29,7 @@ from ettin import files
 from ettin.console import log, progress
 from ettin.data.corpus import Corpus, rows_path
 from ettin.data.documents import shard_name
-from ettin.data.mds_index import read_index
+from ettin.data.mds.index import read_index
 from ettin.data.stored_order import BLOCK_ROWS, KIND, epoch_path
 from ettin.errors import InputError
 

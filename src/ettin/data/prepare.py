@@ -31,7 +31,7 @@ from ettin.data.preparation.parts import PART_BYTES
 from ettin.data.preparation.request import Request, Settings
 from ettin.data.preparation.summary import PreparedSummary
 from ettin.data.preparation.workers import stopping
-from ettin.data.sources import OnError, Source, local_tops
+from ettin.data.reading.sources import OnError, Source, local_tops
 from ettin.errors import InputError
 from ettin.fast_encoding import Wanted
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ettin import files
 from ettin.data.preparation.summary import nothing_found
-from ettin.data.sources import Tally, list_files, named_sources, read_documents
+from ettin.data.reading.sources import Tally, list_files, named_sources, read_documents
 from ettin.errors import InputError
 from ettin.tokenizer import Fertility, Tokenizer
 from ettin.tokenizer_training import train_tokenizer

@@ -19,14 +19,14 @@ import numpy.typing as npt
 
 from ettin import files
 from ettin.data.chunking import ChunkRule, skipped_tokens
+from ettin.data.clean.decontamination_count import DecontaminationCount
 from ettin.data.corpus_writing import rename_documents, write_rows
-from ettin.data.decontamination_count import DecontaminationCount
 from ettin.data.documents import Documents, shard_name
 from ettin.data.packing import Int64Array, Packing, hold_out, id_hash
 from ettin.data.preparation.parts import Part
 from ettin.data.preparation.samples import Measured, merge
 from ettin.data.preparation.working import HASHES, PartRecord
-from ettin.data.tally import EXAMPLES_KEPT, Tally
+from ettin.data.reading.tally import EXAMPLES_KEPT, Tally
 from ettin.errors import InputError
 
 HashArray = npt.NDArray[np.uint64]

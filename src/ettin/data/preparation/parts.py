@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from ettin import files
 from ettin.data.preparation.pieces import Piece, SpansOf
-from ettin.data.sources import Source
-from ettin.data.tally import SourceFile, Span
+from ettin.data.reading.sources import Source
+from ettin.data.reading.tally import SourceFile, Span
 
 PART_BYTES = 1 << 25
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from ettin.data.mds_index import ShardFile
-from ettin.data.mds_source import NamedShard, list_shards, read_shard
-from ettin.data.sources import Source, list_files, read_counted
-from ettin.data.tally import WHOLE, Document, Reading, SourceFile, Span
-from ettin.data.token_tables import read_table
-from ettin.data.tokenised import SampleRules, TokenisedDocument
+from ettin.data.mds.index import ShardFile
+from ettin.data.mds.source import NamedShard, list_shards, read_shard
+from ettin.data.reading.sources import Source, list_files, read_counted
+from ettin.data.reading.tally import WHOLE, Document, Reading, SourceFile, Span
+from ettin.data.reading.token_tables import read_table
+from ettin.data.reading.tokenised import SampleRules, TokenisedDocument
 from ettin.files import Json
 
 _BLOCK_BYTES = 1 << 22

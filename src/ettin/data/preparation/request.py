@@ -18,9 +18,9 @@ from pathlib import Path
 from ettin import files
 from ettin.console import log, progress
 from ettin.data.chunking import MINIMUM_CONTEXT_LENGTH, OURS, ChunkRule
+from ettin.data.clean.decontamination import Decontamination
+from ettin.data.clean.decontamination_count import DROPPED, DecontaminationCount, report, summary
 from ettin.data.corpus import KIND, TOKENIZER
-from ettin.data.decontamination import Decontamination
-from ettin.data.decontamination_count import DROPPED, DecontaminationCount, report, summary
 from ettin.data.packing import HELD_OUT_LIMIT, Packing
 from ettin.data.preparation.merging import Layout, MergedSource, merge_source
 from ettin.data.preparation.parts import Part, group_parts, remembered_spans
@@ -35,8 +35,8 @@ from ettin.data.preparation.summary import (
 )
 from ettin.data.preparation.workers import make_parts, stopping
 from ettin.data.preparation.working import PartRecord, Workshop, is_made
-from ettin.data.sources import OnError, Source
-from ettin.data.tally import Document, Reading, Tally
+from ettin.data.reading.sources import OnError, Source
+from ettin.data.reading.tally import Document, Reading, Tally
 from ettin.errors import InputError
 from ettin.fast_encoding import Wanted, choose_encoder
 from ettin.gigatoken_encoding import gigatoken_version

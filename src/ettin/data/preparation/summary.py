@@ -8,7 +8,7 @@ from typing import Any
 from ettin.console import human
 from ettin.data.preparation.samples import merge, summarise
 from ettin.data.preparation.working import PartRecord
-from ettin.data.sources import Source, Tally, list_files
+from ettin.data.reading.sources import Source, Tally, list_files
 from ettin.tokenizer import Fertility
 
 

@@ -22,16 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ettin import files
+from ettin.data.clean.decontamination import Decontamination
+from ettin.data.clean.decontamination_count import DecontaminationCount
 from ettin.data.corpus_writing import SourceWriter
-from ettin.data.decontamination import Decontamination
-from ettin.data.decontamination_count import DecontaminationCount
 from ettin.data.packing import id_hash
 from ettin.data.preparation.parts import Part
 from ettin.data.preparation.pieces import Piece, read_piece
 from ettin.data.preparation.samples import SAMPLED_CHARACTERS, DocumentSample, Measured, measure
-from ettin.data.sources import OnError
-from ettin.data.tally import Document, Reading, Tally
-from ettin.data.tokenised import SampleRules, TokenisedDocument
+from ettin.data.reading.sources import OnError
+from ettin.data.reading.tally import Document, Reading, Tally
+from ettin.data.reading.tokenised import SampleRules, TokenisedDocument
 from ettin.fast_encoding import SpotCheck, open_encoder
 from ettin.tokenizer import Tokenizer
 

@@ -23,17 +23,17 @@ from typing import Literal
 
 import xxhash
 
-from ettin.data.local_listing import Listed, list_local, top_of
-from ettin.data.places import (
+from ettin.data.reading.local_listing import Listed, list_local, top_of
+from ettin.data.reading.places import (
     check_url,
     local_place,
     protocol_of,
     split_pattern,
     without_secrets,
 )
-from ettin.data.readers import read_file
-from ettin.data.remote_listing import list_remote
-from ettin.data.tally import WHOLE, Document, OnError, Reading, SourceFile, Span, Tally
+from ettin.data.reading.readers import read_file
+from ettin.data.reading.remote_listing import list_remote
+from ettin.data.reading.tally import WHOLE, Document, OnError, Reading, SourceFile, Span, Tally
 from ettin.errors import InputError
 from ettin.mixtures import find_folders, published
 
@@ -49,7 +49,7 @@ class Source:
         paths: files, folders that are read with all folders below, patterns of these, and URLs; see
             `places`.
         exclude: names, or patterns such as `test*`, of files and folders to leave out.
-        form: `text`, or token ids that are given: `mds` (see `mds_source`) or `parquet` (see
+        form: `text`, or token ids that are given: `mds` (see `mds.source`) or `parquet` (see
             `token_tables`).
     """
 

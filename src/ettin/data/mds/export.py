@@ -14,8 +14,8 @@ from ettin import files
 from ettin.console import log, progress
 from ettin.data.chunking import RESERVED_TOKENS
 from ettin.data.corpus import Corpus
-from ettin.data.mds_index import ARRAY
-from ettin.data.mds_writing import SHARD_BYTES, MdsWriter, write_index
+from ettin.data.mds.index import ARRAY
+from ettin.data.mds.writing import SHARD_BYTES, MdsWriter, write_index
 from ettin.errors import InputError
 
 KIND = "mds"

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from ettin.data.places import WEB, credentials_hint, protocol_of, without_secrets
+from ettin.data.reading.places import WEB, credentials_hint, protocol_of, without_secrets
 from ettin.errors import CommandFailed, InputError, nearest
 
 READ_AHEAD_BYTES = 4 << 20

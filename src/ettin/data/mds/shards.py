@@ -1,6 +1,6 @@
 """The samples of one MDS shard: its bytes checked against index and header, then read as columns.
 
-    shard = MdsShard(described)                       # from `mds_index.read_index`
+    shard = MdsShard(described)                       # from `index.read_index`
     shard.sample(0)                                   # {"id": "a", "input_ids": array([…])}
     shard.arrays("input_ids", 0, 100)                 # values of 100 samples, and their lengths
 
@@ -18,7 +18,7 @@ Layout of the raw file, little endian:
 
 Every number that leads somewhere is checked before anything is read through it, for all samples at
 once. Raw files are memory-mapped; a compressed one is decompressed into memory, never to more bytes
-than the index states. No pickle is ever read: see `mds_index`.
+than the index states. No pickle is ever read: see `index`.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from ettin.data.mds_index import (
+from ettin.data.mds.index import (
     ARRAY,
     COMPRESSIONS,
     SCALARS,
@@ -68,7 +68,7 @@ class MdsShard:
         described: what the index says of it.
 
     Args:
-        described: from `mds_index.read_index`.
+        described: from `index.read_index`.
         packed: read the compressed file; None for the raw one where it is there.
 
     Raises:

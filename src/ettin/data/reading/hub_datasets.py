@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
 
-from ettin.data.places import Pattern, protocol_of
+from ettin.data.reading.places import Pattern, protocol_of
 from ettin.errors import InputError
 
 CARD = "README.md"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ettin.data.remote_files import open_remote
+from ettin.data.reading.remote_files import open_remote
 from ettin.errors import InputError
 
 OnError = Literal["skip", "fail"]

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pyarrow
 from pyarrow import parquet, types
 
-from ettin.data.tally import WHOLE, Reading, SourceFile, Span
-from ettin.data.tokenised import TOKEN_COLUMNS, SampleRules, TokenisedDocument
+from ettin.data.reading.tally import WHOLE, Reading, SourceFile, Span
+from ettin.data.reading.tokenised import TOKEN_COLUMNS, SampleRules, TokenisedDocument
 from ettin.errors import InputError
 
 _ROWS = 1024

@@ -23,12 +23,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ettin.data.mds_index import INDEX, SCALARS, DamagedShard, ShardFile, read_index
-from ettin.data.mds_shards import ArrayPlaces, MdsShard
-from ettin.data.sources import Source
-from ettin.data.tally import Reading, SourceFile
-from ettin.data.token_tables import holds_token_tables
-from ettin.data.tokenised import TOKEN_COLUMNS, SampleRules, Samples, TokenisedDocument
+from ettin.data.mds.index import INDEX, SCALARS, DamagedShard, ShardFile, read_index
+from ettin.data.mds.shards import ArrayPlaces, MdsShard
+from ettin.data.reading.sources import Source
+from ettin.data.reading.tally import Reading, SourceFile
+from ettin.data.reading.token_tables import holds_token_tables
+from ettin.data.reading.tokenised import TOKEN_COLUMNS, SampleRules, Samples, TokenisedDocument
 from ettin.errors import InputError
 from ettin.mixtures import find_folders, published
 

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote
 
-from ettin.data.hub_datasets import CARD, choose_files
-from ettin.data.local_listing import Listed, why_unwanted
-from ettin.data.places import WEB, Pattern, check_url, protocol_of, split_pattern
-from ettin.data.remote_files import asking, filesystem_of, open_remote, version_of
-from ettin.data.tally import Reading
+from ettin.data.reading.hub_datasets import CARD, choose_files
+from ettin.data.reading.local_listing import Listed, why_unwanted
+from ettin.data.reading.places import WEB, Pattern, check_url, protocol_of, split_pattern
+from ettin.data.reading.remote_files import asking, filesystem_of, open_remote, version_of
+from ettin.data.reading.tally import Reading
 from ettin.errors import InputError
 
 _EVERYTHING = Pattern(())

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ettin.data.tally import Reading
+from ettin.data.reading.tally import Reading
 from ettin.errors import InputError
 from ettin.tokenizer import Tokenizer
 

@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from ettin import files
-from ettin.data.decontamination import Decontamination, Match
-from ettin.data.tally import EXAMPLES_KEPT, Document
+from ettin.data.clean.decontamination import Decontamination, Match
+from ettin.data.reading.tally import EXAMPLES_KEPT, Document
 
 DROPPED = "decontamination.jsonl"
 """The file of a corpus that lists what was dropped."""

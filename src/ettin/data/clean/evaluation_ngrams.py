@@ -17,13 +17,13 @@ import numpy.typing as npt
 import xxhash
 
 from ettin import files
-from ettin.data.evaluation_texts import (
+from ettin.data.clean.evaluation_texts import (
     EvaluationFile,
     EvaluationRecord,
     list_evaluation_files,
     read_evaluation_file,
 )
-from ettin.data.words import WORD_WEIGHT, Int64Array, UInt64Array, hash_texts, windows
+from ettin.data.clean.words import WORD_WEIGHT, Int64Array, UInt64Array, hash_texts, windows
 
 _RULE = 1
 """Goes up when the same evaluation data would find other documents."""

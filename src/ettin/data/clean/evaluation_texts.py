@@ -29,9 +29,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from ettin.console import log
-from ettin.data.local_listing import top_of
-from ettin.data.sources import Source, list_files
-from ettin.data.tally import Reading, Tally
+from ettin.data.reading.local_listing import top_of
+from ettin.data.reading.sources import Source, list_files
+from ettin.data.reading.tally import Reading, Tally
 from ettin.errors import InputError
 
 _TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")

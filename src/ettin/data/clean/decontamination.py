@@ -25,8 +25,8 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from ettin.console import log
-from ettin.data.evaluation_ngrams import EvaluationNgrams, EvaluationSet
-from ettin.data.words import WORD_WEIGHT, Int64Array, Words, hash_texts, list_words, windows
+from ettin.data.clean.evaluation_ngrams import EvaluationNgrams, EvaluationSet
+from ettin.data.clean.words import WORD_WEIGHT, Int64Array, Words, hash_texts, list_words, windows
 from ettin.errors import InputError
 
 NGRAM_WORDS = 13

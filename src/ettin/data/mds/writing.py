@@ -4,7 +4,7 @@
     with MdsWriter(Path("train/books"), columns) as writer:
         writer.write({"id": "poe/raven.txt", "input_ids": tokens})
 
-Raw shards and indexes are those of its own writer byte for byte (see `mds_shards` for the layout).
+Raw shards and indexes are those of its own writer byte for byte (see `shards` for the layout).
 Compressed shards hold the same bytes; how small they become depends on the library that packs them.
 No pickle is ever written.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ettin import files
-from ettin.data.mds_index import (
+from ettin.data.mds.index import (
     ARRAY,
     INDEX,
     SCALARS,
@@ -28,7 +28,7 @@ from ettin.data.mds_index import (
     array_parts,
     size_of,
 )
-from ettin.data.mds_shards import digest
+from ettin.data.mds.shards import digest
 from ettin.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class MdsWriter:
 
     Args:
         folder: is made, and must be new or empty.
-        columns: encodings by column name; see `mds_index.size_of`.
+        columns: encodings by column name; see `index.size_of`.
         compression: `zstd`, with `:LEVEL` if wanted; None for raw shards.
         hashes: names of hashes for the index to state, sorted: those of `hashlib` and `xxhash`.
         shard_bytes: a shard is closed before it grows beyond this, unless one sample does.

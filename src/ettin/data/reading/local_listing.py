@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from ettin.data.places import Pattern, split_pattern
-from ettin.data.tally import Reading
+from ettin.data.reading.places import Pattern, split_pattern
+from ettin.data.reading.tally import Reading
 from ettin.errors import InputError
 
 _EVERYTHING = Pattern(())

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from ettin.data.remote_files import RemoteFile
-from ettin.data.tally import WHOLE, Document, Reading, SourceFile, Span
+from ettin.data.reading.remote_files import RemoteFile
+from ettin.data.reading.tally import WHOLE, Document, Reading, SourceFile, Span
 
 if TYPE_CHECKING:
     import pyarrow
