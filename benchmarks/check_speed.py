@@ -16,7 +16,6 @@ are of processor time, those of the wall clock of `check` and `command` are of a
 """
 
 import argparse
-import datetime
 import json
 import os
 import resource
@@ -36,7 +35,7 @@ import xxhash
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import WordLevel
 
-from benchmarks.speed_results import commit, hardware, spread
+from benchmarks.result_files import keep_result, spread
 from ettin import files
 from ettin.check import check
 from ettin.data.corpus_writing import SHARD_TOKENS, SourceWriter, write_rows
@@ -71,20 +70,8 @@ def main() -> None:
         measured = measure(corpus, repeats=given.repeats)
     finally:
         shutil.rmtree(folder)
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    machine = hardware()
-    result = {
-        "date": today,
-        "hardware": machine,
-        "commit": commit(ROOT),
-        "versions": files.versions("numpy", "pyarrow", "xxhash"),
-        "load_average": os.getloadavg()[0],
-        **measured,
-    }
-    files.write_json(
-        ROOT / "benchmarks" / "results" / f"{today}-{machine['slug']}-{NAME}.json", result
-    )
-    print(json.dumps(result, indent=2))
+    path = keep_result(NAME, measured, "numpy", "pyarrow", "xxhash")
+    print(path.read_text())
 
 
 def make_corpus(corpus: Path, size: int) -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 
 os.environ["RAYON_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
-from benchmarks.speed_results import commit, hardware
+from benchmarks.result_files import commit, hardware
 from ettin.data.clean.decontamination import Decontamination
 from ettin.data.reading.sources import Source, Tally, read_documents
 from ettin.tokenizer import load_tokenizer

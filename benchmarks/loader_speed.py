@@ -30,7 +30,7 @@ from typing import Any
 
 from benchmarks import order_queries
 from benchmarks.loaders.made_up import write_formats
-from benchmarks.speed_results import commit, hardware, spread
+from benchmarks.result_files import commit, hardware, spread
 from ettin import files
 from ettin.files import Json
 from ettin.numbers import parse_count

@@ -8,7 +8,6 @@ everything and over one interval, and `find` for random documents.
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -24,7 +23,7 @@ import numpy as np
 import pyarrow
 import yaml
 
-from benchmarks.speed_results import commit, hardware
+from benchmarks.result_files import keep_result
 from ettin import files
 from ettin.data.corpus import Corpus
 from ettin.data.corpus_writing import SHARD_TOKENS, SourceWriter, write_rows
@@ -38,7 +37,7 @@ from ettin.numbers import parse_count
 from ettin.recipe_file import resolve
 from ettin.schedules import clock, saved_steps, tag, total_steps
 
-ROOT = Path(__file__).parent.parent
+NAME = "order-queries"
 CONTEXT_LENGTH = 1024
 SHARES = {"web": 0.5, "books": 0.3, "code": 0.2}
 MEDIAN_TOKENS = 500
@@ -46,7 +45,7 @@ ASKED = 300
 
 
 def main() -> None:
-    """Measure, and print one JSON object."""
+    """Measure, print one JSON object, and keep it among the results."""
     asked = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -59,7 +58,8 @@ def main() -> None:
         result = measure(make_run(folder, given.tokens))
     finally:
         shutil.rmtree(folder)
-    print(json.dumps({**result, "commit": commit(ROOT), "hardware": hardware()}, indent=2))
+    path = keep_result(NAME, result, "numpy", "pyarrow")
+    print(path.read_text())
 
 
 def make_run(folder: Path, tokens: int) -> Path:

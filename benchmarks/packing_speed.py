@@ -8,7 +8,6 @@ are planned anew for 1,024 and 7,999 tokens under both chunk rules, in one threa
 """
 
 import argparse
-import datetime
 import os
 import time
 from pathlib import Path
@@ -19,8 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.speed_results import commit, hardware, spread
-from ettin import files
+from benchmarks.result_files import keep_result, spread
 from ettin.data.chunking import ChunkRuleName, chunk_rule, skipped_tokens
 from ettin.data.corpus import Corpus
 from ettin.data.packing import RowBlock, hold_out, id_hash, plan_rows
@@ -158,19 +156,12 @@ def main() -> None:
         for length in CONTEXT_LENGTHS
         for rule in RULES
     ]
-    machine = hardware()
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    results = {
-        "date": today,
-        "hardware": machine,
-        "commit": commit(ROOT),
-        "versions": files.versions("numpy"),
+    measured = {
         "machine_load": {"before": load_before, "after": os.getloadavg()},
         "repeats": given.repeats,
         "cells": cells,
     }
-    path = given.out / f"{today}-{machine['slug']}-{NAME}.json"
-    files.write_json(path, results)
+    path = keep_result(NAME, measured, "numpy", folder=given.out)
     print(table(cells))
     print(path)
 

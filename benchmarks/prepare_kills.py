@@ -1,6 +1,6 @@
 """Is a corpus that was killed again and again the same as one that was left alone?
 
-    python -m benchmarks.prepare_kills [--size 1G] [--kills 5] [--workers 2] [--folder /tmp/here]
+    python -m benchmarks.prepare_kills [--size 1B] [--kills 5] [--workers 2] [--folder /tmp/here]
 
 Made-up English-like lines of JSON are prepared once without a break; then once more, and killed
 with all processes (SIGKILL) at random moments spread over the work; each time the same command goes
@@ -24,17 +24,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed_results import commit, hardware
+from benchmarks.result_files import keep_result
 from ettin import files
 from ettin.numbers import parse_count
 
-ROOT = Path(__file__).parent.parent
+NAME = "prepare-kills"
 ETTIN = (sys.executable, "-m", "ettin")
 WORDS, DOCUMENT_WORDS, SEED = 50_000, 400, 0
 
 
 def main() -> None:
-    """Measure, and print one JSON object."""
+    """Measure, print one JSON object, and keep it among the results."""
     asked = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -48,7 +48,8 @@ def main() -> None:
         result = measure(folder, given.size, kills=given.kills, workers=given.workers)
     finally:
         shutil.rmtree(folder)
-    print(json.dumps({**result, "commit": commit(ROOT), "hardware": hardware()}, indent=2))
+    path = keep_result(NAME, result, "tokenizers", "pyarrow")
+    print(path.read_text())
 
 
 def measure(folder: Path, size: int, *, kills: int, workers: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed_results import commit, hardware, spread
+from benchmarks.result_files import commit, hardware, spread
 from ettin import files
 from ettin.console import log, set_up_logging
 from ettin.data.reading.sources import Source, Tally, read_documents

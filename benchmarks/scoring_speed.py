@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks.speed_results import commit, hardware, spread
+from benchmarks.result_files import commit, hardware, spread
 from ettin import files
 from ettin.console import log, set_up_logging
 from ettin.evaluation.lm.scorers import FUTURE_MASKS, EncoderScorer

@@ -7,14 +7,10 @@ continued: a cell that is there with the same commit and settings is not measure
 """
 
 import datetime
-import os
-import platform
-import re
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 
+from benchmarks.result_files import hardware, spread
 from ettin import files
 from ettin.files import Json
 from ettin.recipe import Objective
@@ -63,11 +59,6 @@ class Repeat:
     text_tokens: int
     ours: float
     theirs: float
-
-
-def spread(values: list[float]) -> Json:
-    """Median, smallest and largest of at least one value."""
-    return {"median": median(values), "lowest": min(values), "highest": max(values)}
 
 
 def summarise(repeats: list[Repeat], *, flops_per_token: float, matmul_rate: float) -> Json:
@@ -187,38 +178,6 @@ def _point(cell: Json, name: str) -> Json:
     if name == OURS:
         text += f"  ({cell['summary']['ratio']['median']:.2f} ×)"
     return {**rates, "cell": Cell(**cell["cell"]).label, "contender": name, "text": text}
-
-
-def hardware() -> Json:
-    """The machine: processor, cores, and a slug for file names."""
-    model = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        found = re.search(r"^model name\s*:\s*(.+)$", information.read_text(), re.MULTILINE)
-        model = found[1] if found else model
-    cores = os.cpu_count() or 1
-    plain = re.sub(r"\((r|tm|c)\)", "", model.lower())
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{plain} {cores} cores").strip("-")
-    return {"cpu": model, "cores": cores, "system": platform.platform(), "slug": slug}
-
-
-def commit(root: Path) -> str:
-    """The git commit of the working tree; what was changed since is marked by a fingerprint.
-
-    Only what is measured counts: `src` and the benchmark's own programs.
-    """
-    measured = ["src", ":(glob)benchmarks/**/*.py"]
-    head = _git(root, "rev-parse", "--short=12", "HEAD")
-    if not _git(root, "status", "--porcelain", "--untracked-files=all", "--", *measured):
-        return head
-    paths = sorted([*(root / "src").rglob("*.py"), *(root / "benchmarks").rglob("*.py")])
-    content = {str(path.relative_to(root)): files.fingerprint_file(path) for path in paths}
-    return f"{head}+{files.fingerprint(content)[:8]}"
-
-
-def _git(root: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def open_results(folder: Path, *, commit: str) -> tuple[Path, Json]:

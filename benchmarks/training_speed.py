@@ -32,10 +32,10 @@ import torch
 import transformers
 from torch import Tensor
 
+from benchmarks.result_files import commit
 from benchmarks.speed_results import (
     Cell,
     Repeat,
-    commit,
     draw,
     is_measured,
     open_results,
