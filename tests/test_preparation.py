@@ -253,7 +253,7 @@ def test_a_worker_that_dies_is_told_and_the_same_command_goes_on(
     os.kill(workers()[0], signal.SIGKILL)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "a worker process ended with -9 (out of memory?) while it prepared" in said
+    assert "a worker process ended with -9 (out of memory?) before it began" in said
     again = started(program, *request)
     _, said = again.communicate(timeout=60)
     assert again.returncode == 0, said
@@ -314,3 +314,12 @@ def test_errors_can_be_sent_between_processes() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert isinstance(again, NoSpaceError)
     assert str(again) == str(error)
+
+
+def test_shards_of_tokens_are_not_taken_for_text(tmp_path: Path, tokenizer_directory: Path) -> None:
+    write_text(tmp_path / "text")
+    (tmp_path / "text/split_0").mkdir()
+    (tmp_path / "text/split_0/shard.00000.mds.zstd").write_bytes(b"\0")
+    source = Source("mixed", (tmp_path / "text",))
+    with pytest.raises(InputError, match=r"split_0/shard\.00000\.mds\.zstd is an MDS .* --mds"):
+        prepare([source], tokenizer=tokenizer_directory, out=tmp_path / "c")

@@ -24,3 +24,13 @@ GOLDEN_LOSS = 3e-4
 
 SCORE = 1e-4
 """A sum of log-probabilities in fp32 against the same with other rows beside it in the batch."""
+
+PROCESSES_FP64 = 1e-9
+"""Relative, losses of several processes against those of one, in float64 after 50 steps."""
+
+PROCESSES_FP32 = 1e-6
+"""Relative, a loss and gradients of one step of several processes against those of one, in fp32;
+of a gradient, as a share of its largest value."""
+
+PROCESSES_FP32_LATER = 1e-5
+"""Relative, losses of the first 20 steps at 3e-4, likewise: training amplifies rounding."""

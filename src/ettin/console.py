@@ -23,17 +23,20 @@ PLAIN_INTERVAL = "ETTIN_PROGRESS_SECONDS"
 
 
 def set_up_logging() -> None:
-    """Send the log to standard error (rank 0 alone).
+    """Send the log to standard error; of ranks other than 0, errors alone.
 
     Called by commands, never on import.
     """
     log.handlers.clear()
     log.setLevel(logging.INFO)
     log.propagate = False
-    if os.environ.get("RANK", "0") == "0":
-        console = logging.StreamHandler(sys.stderr)
-        console.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(console)
+    rank = os.environ.get("RANK", "0")
+    console = logging.StreamHandler(sys.stderr)
+    console.setFormatter(
+        logging.Formatter("%(message)s" if rank == "0" else f"rank {rank}: %(message)s")
+    )
+    console.setLevel(logging.INFO if rank == "0" else logging.ERROR)
+    log.addHandler(console)
 
 
 @contextlib.contextmanager
@@ -55,7 +58,7 @@ class Progress:
 
     def __init__(self, title: str, total: float | None, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.done = 0.0
+        self.done = self._before = 0.0
         self.started = time.monotonic()
         self._last_line = self.started
         self._bar: Any = None
@@ -70,6 +73,12 @@ class Progress:
             self._last_line = time.monotonic()
             log.info("%s", self.line(note))
 
+    def begin_at(self, done: float) -> None:
+        """Say that `done` units were done before, which tell nothing about the rate."""
+        self.done = self._before = done
+        if self._bar is not None:
+            self._bar.reset(self._task, completed=done)
+
     def advance(self, amount: float, note: str = "") -> None:
         """`update` by a difference."""
         self.update(self.done + amount, note)
@@ -77,7 +86,7 @@ class Progress:
     def line(self, note: str = "") -> str:
         """Share done, note, rate and time left, as one line of text."""
         seconds = max(time.monotonic() - self.started, 1e-9)
-        rate = self.done / seconds
+        rate = (self.done - self._before) / seconds
         share = f"{100 * self.done / self.total:3.0f} %" if self.total else human(self.done)
         parts = [f"{self.title}: {share}", note]
         if self.unit:

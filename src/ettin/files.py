@@ -298,10 +298,14 @@ def refuse_occupied(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold `<directory>.lock`, so that one process at a time works on a directory.
 
     The lock is the kernel's: it vanishes with its holder, however that one dies.
+
+    Args:
+        directory: what to work on.
+        wait: until another process has released it, rather than raise.
 
     Raises:
         InputError: another process holds it.
@@ -310,7 +314,7 @@ def locked(directory: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             file.seek(0)
             holder = file.read().strip() or "unknown"

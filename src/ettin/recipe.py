@@ -152,7 +152,10 @@ class Recipe(Strict):
     """A source that a phase reads more often than this is told (arXiv 2305.16264)."""
     phases: tuple[Phase, ...]
     micro_batch_rows: Positive | None = None
-    """Rows of one forward pass; the whole batch unless given. Never changes what is learned."""
+    """Rows of one forward pass of one process; all that it has of the batch unless given. Never
+    changes what is learned."""
+    shard_ranks: Positive = 1
+    """Processes that share one copy of weights and moments; their number is a multiple of it."""
     validation_rows: Positive = 64
     """Held-out rows of which the validation loss is the mean; all when fewer are there."""
     ngram_baselines: StrictBool = False
@@ -181,6 +184,7 @@ class Recipe(Strict):
                 "corpus": True,
                 "device": True,
                 "micro_batch_rows": True,
+                "shard_ranks": True,
                 "phases": {"__all__": {"micro_batch_rows"}},
             },
         )

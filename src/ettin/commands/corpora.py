@@ -69,7 +69,7 @@ def prepare(
         Path | None, typer.Option(help="Folder of published MDS shards: tokens, not text.")
     ] = None,
     mixture: Annotated[
-        str | None, typer.Option(help="Phases whose sources --text or --mds holds.")
+        str | None, typer.Option(help="Published phases whose sources --text or --mds holds.")
     ] = None,
     exclude: Exclude = [],  # noqa: B006
     context_length: Annotated[

@@ -134,7 +134,9 @@ def store(
     epochs: Annotated[int, typer.Option(min=1, help="How many to store.")] = 1,
     index: Annotated[
         Path | None,
-        typer.Option(help="Folder whose merged MDS index numbers the samples; the corpus does."),
+        typer.Option(
+            help="Folder whose merged MDS index numbers the samples; the corpus unless given."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -247,10 +249,10 @@ def _describe_verification(found: "Verification") -> str:
 
 def _verdict(found: "Verified") -> str:
     path = printable(str(found.path))
-    if not found.equal:
+    if not found.equal and found.steps:
         return f"{path}: {found.differing:,} of {found.steps:,} steps are not as derived"
     if not found.steps:
-        return f"{path}: no step was saved yet, so nothing was compared"
+        return f"{path}: no step was compared"
     at, phase_step = found.run.phase_at(found.steps)
     return (
         f"{path}: all {found.steps:,} steps are as derived, until step {phase_step} of "

@@ -57,11 +57,14 @@ def train(
         planned = plan(loaded, corpus_path=where, start=start)
         say(as_json, planned, describe_plan(planned))
         return
+    from ettin.training.distributed import is_first
     from ettin.training.trainer import train as stage
 
     summary = stage(
         loaded, out=out, corpus_path=where, command=command_line(), start=start, profile=profile
     )
+    if not is_first():
+        return
     facts = {
         "run": str(summary.run),
         "checkpoints": list(summary.checkpoints),
@@ -101,7 +104,11 @@ def export(
     if context_length is not None or compression is not None:
         raise InputError("--context-length and --compression go with --mds")
     sleep_while_waiting()
+    from ettin.data.corpus import is_corpus
     from ettin.export import export as stage
+
+    if is_corpus(Path(where)):
+        raise InputError(f"{where} is a corpus, not a model; --mds writes it as MDS shards")
 
     wanted = None if objective is None else one_of("--objective", objective, ("mlm", "clm"))
     summary = stage(where, out=out, objective=wanted, dtype=dtype, command=command_line())

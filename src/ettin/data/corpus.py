@@ -44,6 +44,11 @@ KIND = "corpus"
 TOKENIZER = "tokenizer"
 
 
+def is_corpus(path: Path) -> bool:
+    """Whether a directory is a finished corpus."""
+    return files.is_finished(path) and files.read_manifest(path)["kind"] == KIND
+
+
 class Chunk(NamedTuple):
     """A piece of a document: its number in the source, first token, and text tokens."""
 

@@ -20,6 +20,7 @@ same to the byte however the work was split, and however often it was interrupte
                         rows.<S> = {train, held_out, tokens, fill}
 """
 
+import tempfile
 from pathlib import Path
 
 from ettin import files
@@ -32,7 +33,7 @@ from ettin.data.preparation.request import Request, Settings
 from ettin.data.preparation.summary import PreparedSummary
 from ettin.data.preparation.workers import stopping
 from ettin.data.reading.sources import OnError, Source, local_tops
-from ettin.errors import InputError
+from ettin.errors import InputError, NoSpaceError
 from ettin.fast_encoding import Wanted
 
 
@@ -107,6 +108,11 @@ def prepare(
     _refuse_inside(out, sources)
     if workers < 1:
         raise InputError(f"{workers} workers: at least 1 is needed")
+    if task and not (task[1] >= 1 and 0 <= task[0] <= task[1]):
+        raise InputError(f"task {task}: expected (i, n), such as (2, 8), with i up to n")
+    if not files.is_finished(out):
+        files.refuse_occupied(out)
+        _refuse_unwritable(out)
     if decontaminate and any(source.form != "text" for source in sources):
         raise InputError("--decontaminate compares text; sources of tokens have none")
     request = Request(
@@ -125,6 +131,20 @@ def prepare(
         with stopping():
             request.make(request.parts, workers)
             return request.put_together(command or [])
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Say before the work that nothing can be made where `out` should come; leaves no trace."""
+    parent = next(each for each in out.absolute().parents if each.exists())
+    try:
+        with files.space_checked(parent), tempfile.TemporaryFile(dir=parent):
+            pass
+    except NoSpaceError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"cannot write in {parent}: {error.strerror}; choose another --out"
+        ) from error
 
 
 def _refuse_inside(out: Path, sources: list[Source]) -> None:

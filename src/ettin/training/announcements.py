@@ -16,8 +16,12 @@ PUBLISHED_REACH = 64
 def announce(setup: Setup, *, step: int) -> None:
     """Say what is about to happen."""
     recipe = setup.recipe
+    ranks = setup.ranks
+    processes = (
+        "" if ranks.size == 1 else f", {ranks.size} processes, {ranks.copies} copies of the weights"
+    )
     log.info(
-        "%s %s (%s attention): %s parameters, %s steps, %s, %d threads",
+        "%s %s (%s attention): %s parameters, %s steps, %s, %d threads%s",
         recipe.size,
         recipe.objective,
         recipe.visibility,
@@ -25,6 +29,7 @@ def announce(setup: Setup, *, step: int) -> None:
         f"{setup.phases[-1].last_step - step:,}",
         setup.device,
         torch.get_num_threads(),
+        processes,
     )
     first = recipe.phases[0].name
     if setup.start is None and first != "pretraining":

@@ -13,13 +13,12 @@ from ettin.files import Json
 from ettin.schedules import batch_rows, clock, rows_before, total_steps
 from ettin.training import run_directory as directory
 from ettin.training.checkpoint import list_checkpoints
-from ettin.training.run_directory import RunSummary
 from ettin.training.setup import PhaseSetup, Setup
 from ettin.training.validation import ngram_losses
 
 
-def finish(setup: Setup, out: Path, *, command: list[str]) -> RunSummary:
-    """Score the baselines, and declare the run finished.
+def finish(setup: Setup, out: Path, *, command: list[str]) -> None:
+    """Score the baselines, and declare the run finished; the work of one rank.
 
     Args:
         setup: the model trained to the end of its last phase.
@@ -31,7 +30,7 @@ def finish(setup: Setup, out: Path, *, command: list[str]) -> RunSummary:
     if recipe.ngram_baselines:
         baselines = ngram_losses(
             _consumed(setup),
-            setup.phases[-1].held_out,
+            setup.phases[-1].all_held_out(),
             objective=recipe.objective,
             vocab_size=setup.model.shape.vocab_size,
         )
@@ -78,7 +77,6 @@ def finish(setup: Setup, out: Path, *, command: list[str]) -> RunSummary:
             "peak_memory_bytes": max(line["peak_memory_bytes"] for line in lines),
         },
     )
-    return directory.summary(out)
 
 
 def _consumed(setup: Setup) -> Iterator[Stream]:

@@ -6,13 +6,17 @@ The update is torch-optimi's (AdamW with Adafactor's update clipping, Wortsman e
 the tied embedding is.
 """
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import torch
 from optimi import StableAdamW
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ettin.files import Json
+from ettin.training.engine import as_held
 
 BETAS = (0.9, 0.98)
 EPSILON = 1e-6
@@ -39,7 +43,9 @@ def build_optimizer(model: nn.Module, *, peak_lr: float, weight_decay: float) ->
         betas=BETAS,
         eps=EPSILON,
         decouple_lr=True,
-        triton=bool(named) and named[0][1].is_cuda,
+        # Its kernels know whole tensors alone; over shared ones PyTorch's operations give the
+        # mean over all parts by which an update is clipped.
+        triton=bool(named) and named[0][1].is_cuda and not isinstance(named[0][1], DTensor),
     )
 
 
@@ -73,7 +79,7 @@ def optimizer_state(optimizer: StableAdamW, model: nn.Module) -> tuple[dict[str,
 def load_optimizer_state(
     optimizer: StableAdamW,
     model: nn.Module,
-    tensors: dict[str, Tensor],
+    tensors: Iterable[tuple[str, Tensor]],
     values: Json,
     *,
     settings: bool = True,
@@ -83,7 +89,7 @@ def load_optimizer_state(
     Args:
         optimizer: over the model's parameters.
         model: names them.
-        tensors: from `optimizer_state`.
+        tensors: from `optimizer_state`, whole; a rank keeps its part of each.
         values: from `optimizer_state`.
         settings: also the groups' settings; without, only what they count (their step).
     """
@@ -97,12 +103,27 @@ def load_optimizer_state(
                 if key not in _HERE_NOT_THERE and (settings or key in _COUNTED)
             }
         )
-    entries: dict[str, Any] = {**tensors, **values["values"]}
-    for entry, value in entries.items():
+    for entry, value in chain(values["values"].items(), tensors):
         name, _, key = entry.rpartition("/")
         parameter = named[name]
-        moved = value.to(parameter.device) if isinstance(value, Tensor) else value
-        optimizer.state[parameter][key] = moved
+        if isinstance(value, Tensor):
+            value = as_held(value, like=parameter).to(parameter.device)
+        optimizer.state[parameter][key] = value
+    _complete_for_kernels(optimizer)
+
+
+def _complete_for_kernels(optimizer: StableAdamW) -> None:
+    """What the kernels for one GPU keep besides, where a state comes from another implementation.
+
+    See `StableAdamW._init_state`, which makes them together with the moments alone.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["triton"] else ():
+            state = optimizer.state.get(parameter, {})
+            if state.get("mean_square") is None and state:
+                state["mean_square"] = torch.zeros(1, device=parameter.device)
+            if state.get("kahan_comp") is None and state:
+                state["kahan_comp"] = torch.zeros(1, dtype=torch.uint8, device=parameter.device)
 
 
 def _plain(value: Any) -> Any:

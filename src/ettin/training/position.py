@@ -8,6 +8,7 @@ from ettin.data import ledger
 from ettin.files import Json
 from ettin.schedules import tag
 from ettin.training.checkpoint import (
+    checkpoint_at,
     discard_leftovers,
     newest_checkpoint,
     restore,
@@ -41,6 +42,7 @@ class Position:
         """Count a step that has been made."""
         self.step = at.first_step + step.number
         self.tokens += step.text_tokens
+        self.ledger_hash = ledger.chain(self.ledger_hash, step.sums)
         counted = self.source_tokens.setdefault(at.phase.name, {})
         for source, tokens in zip(at.order.sources, step.source_tokens.tolist(), strict=True):
             counted[source.name] = counted.get(source.name, 0) + tokens
@@ -64,7 +66,7 @@ def save(
     permanent: bool,
     command: list[str],
 ) -> None:
-    """Write a checkpoint of the present state.
+    """Write a checkpoint of the present state; all ranks must ask for it.
 
     Raises:
         NoSpaceError: the disk is full; older checkpoints are untouched.
@@ -93,15 +95,16 @@ def save(
         },
         permanent=permanent,
         command=command,
+        ranks=setup.ranks,
     )
 
 
 def resume(setup: Setup, out: Path) -> Position:
-    """Load the newest good checkpoint of a run; the start when there is none."""
-    discard_leftovers(out)
-    checkpoint = newest_checkpoint(out)
-    if checkpoint is None:
+    """Load the newest good checkpoint of a run, which the first rank finds; or begin."""
+    newest = setup.ranks.decided(lambda: _newest(out))
+    if newest is None:
         return Position(fresh=True)
+    checkpoint = checkpoint_at(Path(newest))
     restore(checkpoint, model=setup.model, optimizer=setup.optimizer)
     log.info("resuming %s after %s", out, checkpoint.tag)
     state = checkpoint.state
@@ -113,3 +116,10 @@ def resume(setup: Setup, out: Path) -> Position:
         ledger_hash=state["ledger_hash"],
         validation_loss=state["validation_loss"],
     )
+
+
+def _newest(out: Path) -> str | None:
+    """Where the newest good checkpoint lies, once what was left half written is gone."""
+    discard_leftovers(out)
+    checkpoint = newest_checkpoint(out)
+    return None if checkpoint is None else str(checkpoint.path)

@@ -1,11 +1,13 @@
 """What a run computes with, made from a recipe, a corpus and, if it has one, its start."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
 import torch
 from optimi import StableAdamW
+from torch import Tensor
 
 from ettin.data.batches import RowReader, training_reader
 from ettin.data.corpus import Corpus
@@ -23,6 +25,8 @@ from ettin.shape import Shape
 from ettin.shares import Drawn
 from ettin.training.checkpoint import restore_optimizer
 from ettin.training.device import choose_device, choose_precision
+from ettin.training.distributed import ALONE, Ranks
+from ettin.training.engine import Engine, load_model, whole
 from ettin.training.optimizer import build_optimizer
 from ettin.training.start import Start, refuse_misfit
 from ettin.training.step import MicroBatch, Step, load_step, vocabulary_of
@@ -41,6 +45,7 @@ class PhaseSetup:
         order: its rows.
         reader: reads them, with the random keys of this phase.
         vocabulary: special and ordinary tokens.
+        ranks: who trains on it.
     """
 
     recipe: Recipe
@@ -50,6 +55,7 @@ class PhaseSetup:
     order: AnyOrder
     reader: RowReader
     vocabulary: Vocabulary
+    ranks: Ranks = ALONE
 
     @property
     def last_step(self) -> int:
@@ -58,13 +64,24 @@ class PhaseSetup:
 
     @cached_property
     def held_out(self) -> list[MicroBatch]:
-        """The held-out rows, masked as the phase masks."""
+        """The held-out rows of this rank, masked as the phase masks."""
+        return self._held_out(self.ranks)
+
+    def all_held_out(self) -> list[MicroBatch]:
+        """The held-out rows of all ranks."""
+        return self._held_out(ALONE)
+
+    def _held_out(self, ranks: Ranks) -> list[MicroBatch]:
         return held_out_batches(
-            self.corpus, recipe=self.recipe, phase=self.phase, vocabulary=self.vocabulary
+            self.corpus,
+            recipe=self.recipe,
+            phase=self.phase,
+            vocabulary=self.vocabulary,
+            ranks=ranks,
         )
 
     def load(self, number: int) -> Step:
-        """The step of that number in the phase."""
+        """The step of that number in the phase, with the rows of this rank."""
         return load_step(
             number,
             recipe=self.recipe,
@@ -72,6 +89,7 @@ class PhaseSetup:
             order=self.order,
             reader=self.reader,
             vocabulary=self.vocabulary,
+            ranks=self.ranks,
         )
 
     @cached_property
@@ -92,10 +110,16 @@ class Setup:
     corpus: Corpus
     phases: tuple[PhaseSetup, ...]
     model: Transformer
+    engine: Engine
     optimizer: StableAdamW
-    device: torch.device
+    ranks: Ranks
     precision: torch.dtype
     start: Start | None
+
+    @property
+    def device(self) -> torch.device:
+        """What this rank computes on."""
+        return self.ranks.device
 
     def phase_at(self, step: int) -> PhaseSetup:
         """The phase that a step of the run belongs to."""
@@ -107,14 +131,8 @@ class Setup:
         self.model.local_rope_theta = phase.local_rope_theta
 
     def validate(self, phase_setup: PhaseSetup) -> float:
-        """Held-out loss of the model as it stands, nats per label."""
-        return validation_loss(
-            self.model,
-            phase_setup.held_out,
-            recipe=self.recipe,
-            device=self.device,
-            precision=self.precision,
-        )
+        """Held-out loss of the model as it stands, nats per label; all ranks must ask for it."""
+        return validation_loss(self.engine, phase_setup.held_out, precision=self.precision)
 
     @property
     def variant(self) -> str:
@@ -122,8 +140,16 @@ class Setup:
         return variant_of(self.recipe, self.start.facts if self.start else None)
 
 
-def build(recipe: Recipe, *, corpus: Corpus, start: Start | None = None) -> Setup:
+def build(
+    recipe: Recipe, *, corpus: Corpus, start: Start | None = None, ranks: Ranks | None = None
+) -> Setup:
     """Make everything that training needs; the model is on its device and has no weights yet.
+
+    Args:
+        recipe: of the run.
+        corpus: what it reads.
+        start: whose weights it begins with.
+        ranks: who trains; this process alone unless given.
 
     Raises:
         InputError: the corpus does not have what an order needs, see `order_of`; the start fits
@@ -132,14 +158,15 @@ def build(recipe: Recipe, *, corpus: Corpus, start: Start | None = None) -> Setu
     refuse_without_start(recipe, start.facts if start else None)
     if start is not None:
         refuse_misfit(start.facts, tokenizer=start.tokenizer, recipe=recipe, corpus=corpus)
-    phases = make_phases(recipe, corpus=corpus)
-    device, first = choose_device(recipe.device), recipe.phases[0]
+    ranks = ranks or Ranks(device=choose_device(recipe.device))
+    phases, first = make_phases(recipe, corpus=corpus, ranks=ranks), recipe.phases[0]
     model = Transformer(
         shape_of_run(recipe, corpus, start.facts if start else None),
         global_rope_theta=first.global_rope_theta,
         local_rope_theta=first.local_rope_theta,
     )
-    model.to(device)
+    model.to(ranks.device)
+    engine = Engine(model, recipe=recipe, ranks=ranks)
     # A fresh optimiser knows its own phase's rate; one that goes on knows the whole recipe's.
     highest = 1.0 if continues(recipe, start) else first.lr_factor
     return Setup(
@@ -147,16 +174,17 @@ def build(recipe: Recipe, *, corpus: Corpus, start: Start | None = None) -> Setu
         corpus=corpus,
         phases=phases,
         model=model,
+        engine=engine,
         optimizer=build_optimizer(
             model, peak_lr=recipe.peak_lr * highest, weight_decay=recipe.weight_decay
         ),
-        device=device,
-        precision=choose_precision(recipe.precision, device),
+        ranks=ranks,
+        precision=choose_precision(recipe.precision, ranks.device),
         start=start,
     )
 
 
-def make_phases(recipe: Recipe, *, corpus: Corpus) -> tuple[PhaseSetup, ...]:
+def make_phases(recipe: Recipe, *, corpus: Corpus, ranks: Ranks = ALONE) -> tuple[PhaseSetup, ...]:
     """What each phase of a recipe trains on.
 
     Raises:
@@ -172,7 +200,9 @@ def make_phases(recipe: Recipe, *, corpus: Corpus) -> tuple[PhaseSetup, ...]:
         )
         # The masks of a stored order are the run's own, so that seeds differ on the same rows.
         reader = replace(reader, seed=recipe.seed)
-        phases.append(PhaseSetup(recipe, phase, first_step, corpus, order, reader, vocabulary))
+        phases.append(
+            PhaseSetup(recipe, phase, first_step, corpus, order, reader, vocabulary, ranks)
+        )
     return tuple(phases)
 
 
@@ -216,15 +246,27 @@ def load_first_weights(setup: Setup) -> None:
     """
     start = setup.start
     if start is None:
-        setup.model.initialise(setup.recipe.seed)
+        load_model(setup.model, _drawn(setup))
         return
-    with torch.no_grad():
-        setup.model.load_state_dict(start.weights(), strict=True)
+    load_model(setup.model, start.weights().items())
     if continues(setup.recipe, start):
         assert start.checkpoint is not None
         restore_optimizer(
             start.checkpoint, model=setup.model, optimizer=setup.optimizer, settings=False
         )
+
+
+def _drawn(setup: Setup) -> Iterator[tuple[str, Tensor]]:
+    """Weights drawn anew: whole, since the draw of a tensor does not know who holds which part."""
+    model = setup.model
+    with torch.device("meta"):
+        drawn = Transformer(
+            model.shape,
+            global_rope_theta=model.global_rope_theta,
+            local_rope_theta=model.local_rope_theta,
+        )
+    drawn.to_empty(device="cpu").initialise(setup.recipe.seed)
+    yield from drawn.state_dict().items()
 
 
 def continues(recipe: Recipe, start: Start | None) -> bool:
@@ -239,9 +281,14 @@ def continues(recipe: Recipe, start: Start | None) -> bool:
 def start_facts(setup: Setup) -> Json:
     """What identifies the beginning of a run, for `start.json`.
 
-    To be called after `load_first_weights` and before anything else changes them: they are hashed.
+    To be called by all ranks, after `load_first_weights` and before anything else changes the
+    weights: the first rank hashes them.
     """
-    weights = {name: tensor.cpu() for name, tensor in setup.model.state_dict().items()}
+    weights = {}
+    for name, tensor in setup.model.state_dict().items():
+        gathered = whole(tensor)
+        if setup.ranks.is_first:
+            weights[name] = gathered.cpu()
     return {
         "corpus": {
             "path": str(setup.corpus.path.absolute()),

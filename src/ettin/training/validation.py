@@ -13,47 +13,46 @@ import torch
 from ettin.data import ngrams
 from ettin.data.batches import Stream, held_out_reader, held_out_rows
 from ettin.data.corpus import Corpus
+from ettin.data.order import Rows
 from ettin.files import Json
-from ettin.model.transformer import Transformer
 from ettin.objectives import ANSWER_OFFSETS, Vocabulary
 from ettin.recipe import Objective, Phase, Recipe
 from ettin.training.device import autocast
-from ettin.training.step import MicroBatch, make_micro_batches, micro_batch_loss
+from ettin.training.distributed import ALONE, Ranks
+from ettin.training.engine import Engine
+from ettin.training.step import MicroBatch, make_micro_batches
 
 SAMPLE_CHUNKS = 4
 
 
 def held_out_batches(
-    corpus: Corpus, *, recipe: Recipe, phase: Phase, vocabulary: Vocabulary
+    corpus: Corpus, *, recipe: Recipe, phase: Phase, vocabulary: Vocabulary, ranks: Ranks = ALONE
 ) -> list[MicroBatch]:
-    """The held-out rows of a recipe as micro-batches."""
+    """The held-out rows of a recipe as micro-batches: those of this rank, as many on every one."""
     reader = held_out_reader(corpus, context_length=phase.context_length)
+    rows = held_out_rows(reader, recipe.validation_rows)
+    places = ranks.block(len(rows.row))
     return make_micro_batches(
-        held_out_rows(reader, recipe.validation_rows),
+        Rows(*(column[places.start : places.stop] for column in rows)),
         reader=reader,
         objective=recipe.objective,
         mask_rate=phase.mask_rate,
         vocabulary=vocabulary,
         size=recipe.micro_batch_rows_of(phase),
+        at_least=ranks.largest_block(len(rows.row)),
     )
 
 
 @torch.no_grad()
-def validation_loss(
-    model: Transformer,
-    batches: list[MicroBatch],
-    *,
-    recipe: Recipe,
-    device: torch.device,
-    precision: torch.dtype,
-) -> float:
-    """Mean loss over all labels of the held-out rows, in nats, without dropout."""
-    total, labels = 0.0, 0
+def validation_loss(engine: Engine, batches: list[MicroBatch], *, precision: torch.dtype) -> float:
+    """Mean loss over all labels of the held-out rows of all ranks, in nats, without dropout."""
+    total, labels, device = 0.0, 0, engine.ranks.device
     for batch in batches:
         with autocast(device, precision):
-            total += micro_batch_loss(model, batch.to(device), recipe=recipe, training=False).item()
+            total += engine(batch.to(device), training=False).item()
         labels += len(batch.task.labels)
-    return total / max(1, labels)
+    total, count = engine.ranks.sum_numbers([total, labels])
+    return total / max(1, count)
 
 
 def ngram_losses(

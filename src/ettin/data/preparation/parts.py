@@ -44,7 +44,7 @@ class Part:
     def identity(self) -> str:
         """32 hexadecimal digits: equal parts give equal bytes, whoever makes them."""
         described = [piece.identity for piece in self.pieces]
-        return files.fingerprint([self.form, self.depends_on, described])
+        return files.fingerprint([self.source, self.form, self.depends_on, described])
 
     @property
     def size(self) -> int:

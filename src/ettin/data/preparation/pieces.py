@@ -11,6 +11,7 @@ several pieces; compressed files, csv (where a line end may stand inside a field
 the file alone.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -21,10 +22,12 @@ from ettin.data.reading.sources import Source, list_files, read_counted
 from ettin.data.reading.tally import WHOLE, Document, Reading, SourceFile, Span
 from ettin.data.reading.token_tables import read_table
 from ettin.data.reading.tokenised import SampleRules, TokenisedDocument
+from ettin.errors import InputError
 from ettin.files import Json
 
 _BLOCK_BYTES = 1 << 22
 _LINES = (".jsonl", ".ndjson")
+_SHARD = re.compile(r"shard\.\d+\.mds(\.\w+)?")
 
 SpansOf = Callable[[SourceFile, Callable[[], list[Span]]], list[Span]]
 """Gives the spans of a file: remembered ones, or those that the function finds by reading it."""
@@ -76,7 +79,8 @@ def list_pieces(
         piece_bytes: a file is cut when it has more.
 
     Raises:
-        InputError: a path that is not there, or a defect if defects are to fail.
+        InputError: a path that is not there, MDS shards in a source of text, or a defect if defects
+            are to fail.
     """
     listed = list_files([source], reading=reading)
     if source.form == "mds":
@@ -85,6 +89,13 @@ def list_pieces(
             for shard in list_shards(source, listed, reading)
         ]
     pieces: list[Piece] = []
+    shard = next((file for file in listed if _SHARD.fullmatch(file.name)), None)
+    if source.form == "text" and shard:
+        # It would be skipped as binary, but the JSON beside it read as text.
+        raise InputError(
+            f"source {source.name}: {shard.relative} is an MDS shard: tokens, not text; give the "
+            "folder with --mds"
+        )
     for file in listed:
         ending = PurePosixPath(file.name.lower()).suffix
         if source.form == "parquet" and ending != ".parquet":

@@ -116,12 +116,18 @@ class Request:
             return self.finished()
         with stopping():
             mine = self.parts[number % tasks :: tasks]
-            self.make(mine, workers)
+            try:
+                self.make(mine, workers)
+            except (OSError, RuntimeError):
+                # Who made the same parts may have been faster, and have taken the folder away.
+                if not files.is_finished(self._out):
+                    raise
+                return self.finished()
             left = [part for part in self.parts if not is_made(self._folder, part)]
             if left and not files.is_finished(self._out):
                 records = [PartRecord.read(self._folder / part.identity) for part in mine]
                 return summarise_task(self._out, records, len(left))
-            with files.locked(self._out):
+            with files.locked(self._out, wait=True):  # another task may have made the last part too
                 if files.is_finished(self._out):
                     return self.finished()
                 return self.put_together(command)

@@ -121,8 +121,17 @@ class PartRecord:
 
 
 def is_made(folder: Path, part: Part) -> bool:
-    """Whether a part is finished."""
-    return (folder / part.identity / RECORD).is_file()
+    """Whether a part is finished; one whose files have other sizes than they had is not."""
+    home = folder / part.identity
+    try:
+        record = PartRecord.read(home)
+        # Nothing can be mapped of an empty array.
+        hashes = len(np.load(home / HASHES, mmap_mode="r")) if record.documents else 0
+        sizes = {name: (home / name).stat().st_size for name in record.shard_files}
+    except (OSError, ValueError, TypeError, EOFError):
+        return False
+    described = {name: each["bytes"] for name, each in record.shard_files.items()}
+    return sizes == described and hashes == record.documents
 
 
 class PartMaker:
@@ -163,7 +172,11 @@ class PartMaker:
             # Somebody else may have made it in the meantime: then ours is not needed.
             if not is_made(self._workshop.folder, part):
                 shutil.rmtree(final, ignore_errors=True)
-                partial.rename(final)
+                try:
+                    partial.rename(final)
+                except OSError:
+                    if not is_made(self._workshop.folder, part):
+                        raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
