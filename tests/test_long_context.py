@@ -231,10 +231,10 @@ def losses(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("objective", ["mlm", "clm"])
 def test_a_passage_is_read_where_it_stood_beyond_the_old_length(corpus, tmp_path, objective, seed):
-    recipe = two_phases(objective, seed=seed, pretraining_tokens=380_000, extension_tokens=100_000)
+    recipe = two_phases(objective, seed=seed, pretraining_tokens=560_000, extension_tokens=100_000)
     model = extended_model(recipe, corpus=corpus, out=tmp_path / "run")
     whole, cut, words = losses(model, Corpus.open(corpus), objective=objective)
     with_whole, with_cut = (float(each.sum() / words.sum()) for each in (whole, cut))
